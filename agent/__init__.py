@@ -1,0 +1,1 @@
+"""Tocsin: an infrastructure agent daemon with chat-ops alerting."""

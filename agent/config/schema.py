@@ -1,0 +1,149 @@
+"""agent.toml as types: one frozen Struct per table, one field per key, defaults as users get them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from agent.config.secret import Secret
+from agent.config.units import Duration, Percent, Quantity, Size
+from agent.model import Labels
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every table; unknown keys are refused by `agent.config.decode`."""
+
+
+class AgentConfig(Table, frozen=True):
+    """`[agent]`: this host, and what holds for all probes. `host` "" is this machine's name."""
+
+    host: str = ""
+    labels: Labels = {}
+    state_dir: Path = Path("/var/lib/tocsin")
+    interval: Duration = Duration(10)
+    timeout: Duration = Duration(8)
+    plugin_dirs: tuple[Path, ...] = ()
+
+
+class MqttConfig(Table, frozen=True):
+    """`[mqtt]`: the broker, for both roles."""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    username: str = ""
+    password: Secret | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    keepalive: Duration = Duration(20)
+    connect_timeout: Duration = Duration(10)
+
+
+class SpoolConfig(Table, frozen=True):
+    """`[spool]`: what may wait on disk. `ack = "broker"` is for streams without our collector."""
+
+    max_bytes: Size = Size(256 * 1024 * 1024)
+    max_age: Duration = Duration(72 * 3600)
+    min_free_disk: Percent = Percent(5)
+    ack: Literal["collector", "broker"] = "collector"
+    backlog_rate: int = 200
+    """Envelopes a second at which a backlog is sent, so that a fleet's return is no flood."""
+
+
+class ProbeConfig(Table, frozen=True):
+    """`[probes.NAME]`: the keys every probe has; all others are the plugin's `options`, decoded by it."""
+
+    plugin: str = ""
+    enabled: bool = True
+    interval: Duration | None = None
+    cron: str = ""
+    timeout: Duration | None = None
+    jitter: Duration = Duration(0)
+    options: dict[str, Any] = {}
+
+
+class ThresholdConfig(Table, frozen=True):
+    """`[[thresholds]]`: one rule over every series of `metric` whose labels match.
+
+    `match` values may hold `*`. `of` is "N of M" results; `clear` is where a breach ends (hysteresis);
+    `absent_for` makes silence of the metric itself a breach of severity `absent`.
+    `summary` may use {labels}, {value}, {limit}, {host}.
+    """
+
+    name: str
+    metric: str
+    match: Labels = {}
+    op: Literal[">", "<"] = ">"
+    warning: Quantity | None = None
+    critical: Quantity | None = None
+    clear: Quantity | None = None
+    hold: Duration = msgspec.field(default=Duration(0), name="for")
+    of: str = ""
+    absent_for: Duration | None = None
+    absent: Literal["warning", "critical"] = "warning"
+    summary: str = ""
+    runbook: str = ""
+    enabled: bool = True
+
+
+class SlackRoute(Table, frozen=True):
+    """`[[slack.routes]]`: the first that matches says where an incident goes."""
+
+    severity: Literal["info", "warning", "critical"] = "info"
+    match: Labels = {}
+    channel: str = ""
+    mention: str = ""
+
+
+class SlackConfig(Table, frozen=True):
+    """`[slack]`: without a `bot_token` incidents are printed on the terminal."""
+
+    bot_token: Secret | None = None
+    app_token: Secret | None = None
+    signing_secret: Secret | None = None
+    channel: str = "#alerts"
+    base_url: str = "https://slack.com/api/"
+    dashboard_url: str = "http://127.0.0.1:8420"
+    timeout: Duration = Duration(10)
+    routes: tuple[SlackRoute, ...] = ()
+
+
+class RetentionConfig(Table, frozen=True):
+    """`[collector.retention]`: how long each resolution is kept."""
+
+    samples: Duration = Duration(3 * 86400)
+    minutes: Duration = Duration(30 * 86400)
+    hours: Duration = Duration(730 * 86400)
+    incidents: Duration = Duration(730 * 86400)
+
+
+class CollectorConfig(Table, frozen=True):
+    """`[collector]`. `store` "" is SQLite in the state directory; or "mysql://user@host/name"."""
+
+    store: str = ""
+    store_password: Secret | None = None
+    listen: str = "127.0.0.1:8420"
+    token: Secret | None = None
+    """Required of every request where `listen` is not loopback."""
+    name: str = ""
+    share: bool = False
+    """Several collectors on one stream: subscribe as `$share/collectors/…`."""
+    offline_after: Duration = Duration(45)
+    retention: RetentionConfig = RetentionConfig()
+
+
+class Config(Table, frozen=True):
+    """The whole of agent.toml with agent.d merged in."""
+
+    agent: AgentConfig = AgentConfig()
+    mqtt: MqttConfig = MqttConfig()
+    spool: SpoolConfig = SpoolConfig()
+    probes: dict[str, ProbeConfig] = {}
+    thresholds: tuple[ThresholdConfig, ...] = ()
+    health: dict[str, float] = {}
+    slack: SlackConfig = SlackConfig()
+    collector: CollectorConfig = CollectorConfig()
+    sources: tuple[Path, ...] = ()
+    """The files it came from; not a key."""

@@ -1,0 +1,139 @@
+"""The values that the stages exchange. No behaviour beyond what the words themselves mean.
+
+What crosses a border (wire, disk) is a msgspec Struct; everything is immutable.
+Times are unix seconds (UTC), durations seconds, sizes bytes, percentages 0-100.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+Labels = dict[str, str]
+MetricKind = Literal["gauge", "counter"]
+ProbeStatus = Literal["ok", "error", "timeout"]
+
+
+class Severity(StrEnum):
+    """How bad: ok < info < warning < critical; `unknown` is no data, and ranks beside ok."""
+
+    OK = "ok"
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """For comparing; the strings themselves compare alphabetically."""
+        return _RANKS[self]
+
+
+_RANKS = {Severity.OK: 0, Severity.INFO: 1, Severity.WARNING: 2, Severity.CRITICAL: 3}
+
+
+class TransitionKind(StrEnum):
+    """Why we speak."""
+
+    OPENED = "opened"
+    ESCALATED = "escalated"
+    DEESCALATED = "deescalated"
+    REMINDED = "reminded"
+    RESOLVED = "resolved"
+
+
+class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One measured value. `counter` marks a total that only grows; a plugin that can, sends rates."""
+
+    name: str
+    value: float
+    unit: str = ""
+    kind: MetricKind = "gauge"
+    labels: Labels = {}
+
+    @property
+    def series(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What tells this metric from every other of the host: name and sorted labels."""
+        return self.name, tuple(sorted(self.labels.items()))
+
+
+class ProbeResult(msgspec.Struct, frozen=True):
+    """What one run of one probe brought, its self-metrics included. `error` is set unless ok."""
+
+    probe: str
+    time: float
+    status: ProbeStatus
+    duration: float
+    metrics: tuple[Metric, ...]
+    error: str = ""
+
+
+class Transition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step in an incident's life. `version` is the incident's version that it led to."""
+
+    incident: str
+    version: int
+    kind: TransitionKind
+    severity: Severity
+    time: float
+    value: float | None = None
+    note: str = ""
+
+
+class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One breach with a life: one threshold on one series of one host, from opened to resolved.
+
+    `severity` is the present one (that of the last breach once resolved), `peak` the worst so far.
+    `limit` is the bound that was crossed, in the metric's unit. `version` grows by one with every
+    transition; of two copies the one with the higher version is the truth.
+    """
+
+    id: str
+    host: str
+    threshold: str
+    metric: str
+    severity: Severity
+    peak: Severity
+    started_at: float
+    fired_at: float
+    updated_at: float
+    version: int
+    state: Literal["open", "resolved"] = "open"
+    labels: Labels = {}
+    unit: str = ""
+    op: str = ""
+    value: float | None = None
+    limit: float | None = None
+    grade: str = ""
+    summary: str = ""
+    runbook: str = ""
+    resolved_at: float | None = None
+    acknowledged_by: str = ""
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Samples that a bound made the spool drop: `count` envelopes of `epoch`, as inclusive seq ranges."""
+
+    epoch: str
+    ranges: tuple[tuple[int, int], ...]
+    count: int
+    reason: Literal["bytes", "age", "disk", "corrupt"]
+    first_time: float
+    last_time: float
+
+
+class ComponentHealth(msgspec.Struct, frozen=True):
+    """0-100, or None where it could not be measured: unknown is never 100."""
+
+    score: float | None
+    grade: str = ""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """A host's overall score and word, and the components it was made from."""
+
+    time: float
+    score: float | None
+    status: Literal["EXCELLENT", "GOOD", "WARNING", "CRITICAL", "UNKNOWN"]
+    components: dict[str, ComponentHealth]
