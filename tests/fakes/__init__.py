@@ -1,0 +1,1 @@
+"""Stand-ins, each as strict as the real thing, and held to the same contract."""
