@@ -39,6 +39,8 @@ class MqttConfig(Table, frozen=True):
     protocol: Literal["3.1.1", "5"] = "3.1.1"
     keepalive: Duration = Duration(20)
     connect_timeout: Duration = Duration(10)
+    reconnect_spread: Duration = Duration(30)
+    """After a loss the first new attempt comes at random within this, so that a fleet does not return as one."""
 
 
 class SpoolConfig(Table, frozen=True):
@@ -48,6 +50,8 @@ class SpoolConfig(Table, frozen=True):
     max_age: Duration = Duration(72 * 3600)
     min_free_disk: Percent = Percent(5)
     ack: Literal["collector", "broker"] = "collector"
+    resend_after: Duration = Duration(30)
+    """Unacknowledged for this long (or 4 round trips, if longer): sent again."""
     backlog_rate: int = 200
     """Envelopes a second at which a backlog is sent, so that a fleet's return is no flood."""
 
