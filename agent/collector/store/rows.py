@@ -1,0 +1,105 @@
+"""What the store hands out. Times are unix seconds; all are JSON as the HTTP API shows them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from agent.model import Labels, MetricKind
+
+
+class HostRow(msgspec.Struct, frozen=True):
+    """A host as last known: its birth or will, its health message, and when it was last heard."""
+
+    host: str
+    first_seen: float
+    last_seen: float
+    state: Literal["online", "offline", ""] = ""
+    epoch: str = ""
+    session: int = 0
+    version: str = ""
+    labels: Labels = {}
+    health: dict[str, Any] | None = None
+
+
+class SeriesRow(msgspec.Struct, frozen=True):
+    """One series; `points` are (time, value), oldest first, means over `step` where one was asked for."""
+
+    metric: str
+    unit: str
+    kind: MetricKind
+    labels: Labels
+    points: list[tuple[float, float]]
+
+
+class IncidentRow(msgspec.Struct, frozen=True):
+    """One incident at its highest version: one entry of /api/v1/incidents, but for `delivery`."""
+
+    id: str
+    host: str
+    threshold: str
+    metric: str
+    labels: Labels
+    severity: str
+    peak: str
+    grade: str
+    state: Literal["open", "resolved"]
+    value: float | None
+    limit: float | None
+    op: str
+    unit: str
+    summary: str
+    runbook: str
+    started_at: float
+    fired_at: float
+    updated_at: float
+    resolved_at: float | None
+    acknowledged_by: str
+    version: int
+
+
+class TransitionRow(msgspec.Struct, frozen=True):
+    incident: str
+    version: int
+    kind: str
+    severity: str
+    time: float
+    value: float | None
+    note: str
+
+
+class GapRow(msgspec.Struct, frozen=True):
+    """What a spool had to drop; `received` is when the collector learned of it."""
+
+    host: str
+    epoch: str
+    count: int
+    reason: str
+    ranges: list[tuple[int, int]]
+    first_time: float
+    last_time: float
+    received: float
+
+
+class ProbeRow(msgspec.Struct, frozen=True):
+    """The latest run of one probe on one host."""
+
+    host: str
+    probe: str
+    time: float
+    status: str
+    duration: float
+    error: str
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Rows per table, for /metrics; `samples` is what is kept at full resolution."""
+
+    hosts: int
+    series: int
+    envelopes: int
+    incidents_open: int
+    incidents: int
+    gaps: int
+    quarantine: int
