@@ -7,7 +7,7 @@
 A probe measures and returns; it raises what goes wrong. It knows no schedule, no threshold, no
 transport. Options are a frozen `Options` class, named by the annotation of `options`:
 
-    class DiskOptions(Options):
+    class DiskOptions(Options, frozen=True):
         exclude_types: tuple[str, ...] = ("tmpfs",)
         network_timeout: Duration = Duration(2)
 
@@ -22,6 +22,7 @@ import contextlib
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
@@ -122,34 +123,29 @@ class Thread:
     """One daemon thread for blocking calls, one at a time; a hung call cannot hold up our exit.
 
     `Probe.in_thread` is all that most probes need; one that watches several things of which each may
-    hang alone takes a thread for each.
+    hang alone takes a thread for each. The thread ends when nobody holds this object any more.
     """
 
     def __init__(self, name: str) -> None:
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._busy = False
-        threading.Thread(target=self._work, name=f"probe-{name}", daemon=True).start()
+        threading.Thread(target=_work, args=(self._calls,), name=f"probe-{name}", daemon=True).start()
+        weakref.finalize(self, self._calls.put, None)
 
     async def run(self, call: Callable[[], T]) -> T:
         """Raises what the call raises, and `BusyError` while an earlier one has not come back."""
         if self._busy:
             raise BusyError("an earlier call of this probe has not come back")
         self._busy = True
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._calls.put((call, future))
-        return await future
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
 
-    def _work(self) -> None:
-        while True:
-            call, future = self._calls.get()
-            result: Any = None
-            error: BaseException | None = None
-            try:
-                result = call()
-            except BaseException as caught:  # noqa: BLE001 - whatever it is, it belongs to the caller
-                error = caught
+        def deliver(result: Any, error: BaseException | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                future.get_loop().call_soon_threadsafe(self._deliver, future, result, error)
+                loop.call_soon_threadsafe(self._deliver, future, result, error)
+
+        self._calls.put((call, deliver))
+        return await future
 
     def _deliver(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         self._busy = False
@@ -159,3 +155,24 @@ class Thread:
             future.set_exception(error)
         else:
             future.set_result(result)
+
+
+_Call = tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]
+
+
+def _work(calls: queue.SimpleQueue[_Call | None]) -> None:
+    while _serve(calls.get()):  # a function of its own, so that nothing of a finished call is held while we wait
+        pass
+
+
+def _serve(item: _Call | None) -> bool:
+    if item is None:
+        return False
+    call, deliver = item
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
+        deliver(None, error)
+    else:
+        deliver(result, None)
+    return True
