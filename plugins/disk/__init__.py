@@ -1,0 +1,132 @@
+"""Space and inodes of every mounted file system, and whether it still answers."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+
+from agent.plugin import Duration, Metric, Options, Probe, Thread, read_file
+from plugins.disk.mounts import Mount, distinct, parse
+
+_PSEUDO = (
+    *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs"),
+    *("erofs", "fuse.gvfsd-fuse", "fuse.lxcfs", "fuse.portal", "fusectl", "hugetlbfs", "iso9660", "mqueue", "nsfs"),
+    *("proc", "pstore", "ramfs", "rpc_pipefs", "securityfs", "selinuxfs", "squashfs", "sysfs", "tmpfs", "tracefs"),
+)
+_CONTAINERS = ("/var/lib/docker/*", "/var/lib/containers/*", "/var/lib/kubelet/*", "/run/*", "/snap/*")
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)  # another user's, or gone meanwhile
+
+
+class DiskOptions(Options, frozen=True):
+    exclude_types: tuple[str, ...] = _PSEUDO
+    exclude_mounts: tuple[str, ...] = _CONTAINERS
+    network_timeout: Duration = Duration(2)
+
+
+class Disk(Probe):
+    """Reads /proc/self/mountinfo and asks every file system; one that may hang is asked in a thread of its own."""
+
+    options: DiskOptions
+
+    def __init__(
+        self,
+        options: DiskOptions,
+        *,
+        proc: str = "/proc",
+        statvfs: Callable[[bytes], os.statvfs_result] = os.statvfs,
+    ) -> None:
+        super().__init__(options)
+        self._path = f"{proc}/self/mountinfo"
+        self._statvfs = statvfs
+        self._mountinfo = b""
+        self._mounts: list[Mount] = []
+        self._idle: list[Thread] = []
+        self._calls: dict[bytes, asyncio.Task[os.statvfs_result]] = {}
+
+    async def collect(self) -> list[Metric]:
+        mountinfo = read_file(self._path)
+        if mountinfo != self._mountinfo:
+            wanted = [mount for mount in parse(mountinfo) if self._wanted(mount)]
+            self._mountinfo, self._mounts = mountinfo, distinct(wanted)
+        started = [
+            self._start(mount.path) for mount in self._mounts if mount.may_hang and mount.path not in self._calls
+        ]
+        metrics: list[Metric] = []
+        for mount in self._mounts:
+            if not mount.may_hang:
+                metrics += _judged(mount, self._statvfs, mount.path)
+        if started:  # those that hang since an earlier run are not waited for again
+            await asyncio.wait(started, timeout=self.options.network_timeout)
+        for mount in self._mounts:
+            if mount.may_hang:
+                metrics += self._answer(mount)
+        self._forget()
+        return metrics
+
+    async def aclose(self) -> None:
+        for call in self._calls.values():
+            call.cancel()
+        await asyncio.gather(*self._calls.values(), return_exceptions=True)
+
+    def _wanted(self, mount: Mount) -> bool:
+        return mount.type not in self.options.exclude_types and not any(
+            fnmatchcase(mount.name, pattern) for pattern in self.options.exclude_mounts
+        )
+
+    def _start(self, path: bytes) -> asyncio.Task[os.statvfs_result]:
+        self._calls[path] = call = asyncio.create_task(self._ask(path))
+        return call
+
+    async def _ask(self, path: bytes) -> os.statvfs_result:
+        """A thread that hangs is not idle; so there are as many as ever hung or were asked at one time."""
+        thread = self._idle.pop() if self._idle else Thread("Disk")
+        try:
+            return await thread.run(lambda: self._statvfs(path))
+        finally:
+            self._idle.append(thread)
+
+    def _answer(self, mount: Mount) -> list[Metric]:
+        call = self._calls[mount.path]
+        if not call.done():
+            return [_stalled(mount, stalled=True)]
+        return _judged(mount, lambda _path: call.result(), mount.path)
+
+    def _forget(self) -> None:
+        for path, call in list(self._calls.items()):
+            if call.done():
+                call.exception()  # of a mount that has gone nobody else asks, and asyncio would complain
+                del self._calls[path]
+
+
+def _judged(mount: Mount, ask: Callable[[bytes], os.statvfs_result], path: bytes) -> list[Metric]:
+    try:
+        answer = ask(path)
+    except OSError as error:
+        return [] if error.errno in _NOT_OURS else [_stalled(mount, stalled=True)]
+    return _space(mount, answer) if answer.f_blocks else []
+
+
+def _stalled(mount: Mount, *, stalled: bool) -> Metric:
+    return Metric("disk.stalled", float(stalled), "", "gauge", {"mount": mount.name, "type": mount.type})
+
+
+def _space(mount: Mount, answer: os.statvfs_result) -> list[Metric]:
+    """As df counts: the blocks kept for root are neither used nor free, and no part of the whole."""
+    labels = {"mount": mount.name, "type": mount.type}
+    used = answer.f_blocks - answer.f_bfree
+    usable = used + answer.f_bavail
+    metrics = [
+        Metric("disk.total_bytes", float(answer.f_blocks * answer.f_frsize), "bytes", "gauge", labels),
+        Metric("disk.used_bytes", float(used * answer.f_frsize), "bytes", "gauge", labels),
+        Metric("disk.free_bytes", float(answer.f_bavail * answer.f_frsize), "bytes", "gauge", labels),
+        Metric("disk.used_percent", 100.0 * used / usable if usable else 100.0, "percent", "gauge", labels),
+        Metric("disk.read_only", float(bool(answer.f_flag & os.ST_RDONLY)), "", "gauge", labels),
+        _stalled(mount, stalled=False),
+    ]
+    if answer.f_files:  # btrfs and others have no fixed number of inodes
+        share = 100.0 * (answer.f_files - answer.f_ffree) / answer.f_files
+        metrics.append(Metric("disk.inodes_used_percent", share, "percent", "gauge", labels))
+    return metrics

@@ -1,0 +1,114 @@
+"""Processes by state, and the programs that take most of the CPU and of the memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from heapq import nlargest
+from operator import itemgetter
+
+from agent.plugin import Metric, Options, Probe, gauge, read_file
+
+# What a state letter of /proc/PID/stat means; an idle kernel thread (I) sleeps, too.
+_STATES = {
+    b"R": "running",
+    b"S": "sleeping",
+    b"I": "sleeping",
+    b"D": "blocked",
+    b"T": "stopped",
+    b"t": "stopped",
+    b"Z": "zombie",
+}
+# Columns of /proc/PID/stat behind the name.
+_STATE, _USER, _SYSTEM, _THREADS, _STARTED, _RSS = 0, 11, 12, 17, 19, 21
+_CHUNK = 250  # processes, about a millisecond: then others have a turn
+
+
+_Ticks = dict[str, tuple[bytes, int]]  # pid -> when it started, and what it has spent since
+
+
+class ProcessesOptions(Options, frozen=True):
+    top: int = 5
+
+
+class Processes(Probe):
+    """Reads /proc/PID/stat of every process; CPU is since the previous run, so the first run brings none."""
+
+    options: ProcessesOptions
+
+    def __init__(
+        self,
+        options: ProcessesOptions,
+        *,
+        proc: str = "/proc",
+        cores: int | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(options)
+        self._proc = proc
+        self._monotonic = monotonic
+        self._capacity = (cores or os.cpu_count() or 1) * os.sysconf("SC_CLK_TCK")
+        self._page = os.sysconf("SC_PAGE_SIZE")
+        self._ticks: _Ticks | None = None
+        self._time = 0.0
+
+    async def collect(self) -> list[Metric]:
+        now = self._monotonic()
+        ticks: _Ticks = {}
+        states = dict.fromkeys(_STATES.values(), 0)
+        spent: dict[bytes, int] = {}
+        pages: dict[bytes, int] = {}
+        threads = 0
+        for count, pid in enumerate(self._pids(), start=1):
+            if count % _CHUNK == 0:
+                await asyncio.sleep(0)
+            stat = self._stat(pid)
+            if stat is None:
+                continue
+            program, columns = stat
+            threads += int(columns[_THREADS])
+            state = _STATES.get(columns[_STATE])
+            if state is not None:  # else it is just being cleared away
+                states[state] += 1
+            ticks[pid] = columns[_STARTED], int(columns[_USER]) + int(columns[_SYSTEM])
+            spent[program] = spent.get(program, 0) + self._spent(pid, *ticks[pid])
+            pages[program] = pages.get(program, 0) + int(columns[_RSS])
+        metrics = [gauge(f"processes.{state}", count) for state, count in states.items()]
+        metrics += [gauge("processes.total", len(ticks)), gauge("processes.threads", threads)]
+        if self._ticks is not None and now > self._time:
+            share = 100 / ((now - self._time) * self._capacity)
+            metrics += self._top("processes.cpu_percent", "percent", spent, share)
+        metrics += self._top("processes.rss_bytes", "bytes", pages, self._page)
+        self._ticks, self._time = ticks, now
+        return metrics
+
+    def _pids(self) -> list[str]:
+        return [name for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208 - far cheaper
+
+    def _stat(self, pid: str) -> tuple[bytes, list[bytes]] | None:
+        """The program and what stands behind its name; None if it has ended meanwhile."""
+        try:
+            text = read_file(f"{self._proc}/{pid}/stat")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        opening, closing = text.index(b"("), text.rindex(b")")  # a name may hold brackets and blanks itself
+        name = text[opening + 1 : closing]
+        # "kworker/3:1-events" is one of hundreds of names for one thing.
+        return name.split(b"/", 1)[0] or name, text[closing + 1 :].split(None, _RSS + 1)
+
+    def _spent(self, pid: str, started: bytes, total: int) -> int:
+        """Ticks since the previous run; of a new process, everything (a pid may have been given anew)."""
+        before = self._ticks.get(pid) if self._ticks else None
+        return total if before is None or before[0] != started else max(0, total - before[1])
+
+    def _top(self, metric: str, unit: str, amounts: dict[bytes, int], factor: float) -> list[Metric]:
+        largest = nlargest(self.options.top, amounts.items(), key=itemgetter(1))
+        return [gauge(metric, amount * factor, unit, name=_printable(name)) for name, amount in largest if amount > 0]
+
+
+def _printable(name: bytes) -> str:
+    """A process chooses its own name: what is no printable text is written as an escape."""
+    text = name.decode(errors="backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
