@@ -1,5 +1,5 @@
 """agent.toml -> frozen, typed configuration. Every fault is told at once, with its path and line.
 
-    load(path) -> Config           find, merge agent.d, decode; raises ConfigError
-    decode(type, table, path) -> (value, faults)     one table, also for a plugin's own options
+`load.load(path) -> Config` finds, merges agent.d, decodes, checks, and raises ConfigError;
+`decode.decode(type, table, path) -> (value, faults)` does one table, also a plugin's own options.
 """
