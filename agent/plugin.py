@@ -43,6 +43,7 @@ __all__ = [
     "Thread",
     "counter",
     "gauge",
+    "printable",
     "read_file",
 ]
 
@@ -74,6 +75,18 @@ def read_file(path: str) -> bytes:
         return text
     finally:
         os.close(handle)
+
+
+def printable(raw: bytes) -> str:
+    """A label's value from bytes that somebody else chose (a process's name, a path).
+
+    Printable UTF-8 stays as it is; anything else is escaped as in Python. Two never become one.
+    """
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return repr(raw)[2:-1]
+    return text if text.isprintable() and "\\" not in text else repr(raw)[2:-1]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from agent.plugin import printable
+
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 # File systems behind which a server or another process stands that may never answer.
@@ -24,7 +26,7 @@ class Mount:
 
     @property
     def name(self) -> str:
-        return self.path.decode(errors="backslashreplace")
+        return printable(self.path)
 
     @property
     def may_hang(self) -> bool:
@@ -40,7 +42,7 @@ def parse(mountinfo: bytes) -> list[Mount]:
         _id, _parent, device, root, path, *_ = left.split(b" ")
         path = _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), path)
         mounts.pop(path, None)
-        kind = right.split(b" ", 1)[0].decode(errors="backslashreplace")
+        kind = printable(right.split(b" ", 1)[0])
         mounts[path] = Mount(path, kind, device, root == b"/")
     return list(mounts.values())
 

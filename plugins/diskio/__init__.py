@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from agent.plugin import Labels, Metric, Options, Probe, read_file
+from agent.plugin import Labels, Metric, Options, Probe, printable, read_file
 
 _SECTOR = 512  # /proc/diskstats counts in these, whatever the disk's own sectors are
 
@@ -62,7 +62,7 @@ class DiskIo(Probe):
         for line in text.splitlines():
             _major, _minor, device, *columns = line.split(None, 14)
             if device not in self._labels:
-                self._labels[device] = self._judge(device.decode(errors="backslashreplace"))
+                self._labels[device] = self._judge(printable(device))
             if self._labels[device] is not None:
                 totals[device] = [int(column) for column in columns[:11]]
         return totals

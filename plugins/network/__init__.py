@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-from agent.plugin import Labels, Metric, Options, Probe, read_file
+from agent.plugin import Labels, Metric, Options, Probe, printable, read_file
 
 # Columns of /proc/net/dev, which also counts what we leave out (frames, multicast, …).
 _RECEIVED, _RECEIVED_PACKETS, _RECEIVE_ERRORS, _RECEIVE_DROPS = 0, 1, 2, 3
@@ -58,7 +58,7 @@ class Network(Probe):
         totals: dict[str, list[int]] = {}
         for line in text.splitlines()[2:]:
             name, _, columns = line.rpartition(b":")
-            interface = name.strip().decode(errors="backslashreplace")
+            interface = printable(name.strip())
             if not any(fnmatchcase(interface, pattern) for pattern in self.options.exclude):
                 totals[interface] = [int(column) for column in columns.split()]
         return totals

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from heapq import nlargest
 from operator import itemgetter
 
-from agent.plugin import Metric, Options, Probe, gauge, read_file
+from agent.plugin import Metric, Options, Probe, gauge, printable, read_file
 
 # What a state letter of /proc/PID/stat means; an idle kernel thread (I) sleeps, too.
 _STATES = {
@@ -105,10 +105,4 @@ class Processes(Probe):
 
     def _top(self, metric: str, unit: str, amounts: dict[bytes, int], factor: float) -> list[Metric]:
         largest = nlargest(self.options.top, amounts.items(), key=itemgetter(1))
-        return [gauge(metric, amount * factor, unit, name=_printable(name)) for name, amount in largest if amount > 0]
-
-
-def _printable(name: bytes) -> str:
-    """A process chooses its own name: what is no printable text is written as an escape."""
-    text = name.decode(errors="backslashreplace")
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+        return [gauge(metric, amount * factor, unit, name=printable(name)) for name, amount in largest if amount > 0]
