@@ -1,0 +1,1 @@
+"""How the tables came to be what `schema` says; run by Alembic when the store opens."""

@@ -1,0 +1,122 @@
+"""Ids of hosts and series, remembered: the hot path asks the database only for names it has not met.
+
+New ids are committed on their own, before the batch that needs them, so a batch that is rolled back
+leaves nothing wrong in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from agent.clock import Clock
+from agent.collector.store.dialect import Dialect
+from agent.collector.store.schema import hosts, series
+from agent.model import Labels, Metric
+from agent.transport.wire import MetricsEnvelope
+
+SeriesKey = str | tuple[object, ...]
+"""The name alone, or name and label pairs in the order they came: two orders, two keys, one id."""
+
+MAX_REMEMBERED = 1_000_000
+PER_STATEMENT = 400
+
+
+def series_key(metric: Metric) -> SeriesKey:
+    return (metric.name, *metric.labels.items()) if metric.labels else metric.name
+
+
+def series_hash(name: str, labels: Labels) -> bytes:
+    """16 bytes for name and labels, whatever their order."""
+    return hashlib.blake2b(msgspec.json.encode([name, sorted(labels.items())]), digest_size=16).digest()
+
+
+def canonical(labels: Labels) -> str:
+    return msgspec.json.encode(dict(sorted(labels.items()))).decode()
+
+
+class Names:
+    """`hosts` by name; `series` by host id, then by `series_key`."""
+
+    def __init__(self, engine: AsyncEngine, dialect: Dialect, clock: Clock) -> None:
+        self._engine = engine
+        self._dialect = dialect
+        self._clock = clock
+        self.hosts: dict[str, int] = {}
+        self.series: dict[int, dict[SeriesKey, int]] = {}
+        self._remembered = 0
+
+    def forget(self) -> None:
+        self.hosts.clear()
+        self.series.clear()
+        self._remembered = 0
+
+    async def add_hosts(self, names: Iterable[str]) -> None:
+        missing = sorted({name for name in names if name not in self.hosts})
+        if not missing:
+            return
+        now = self._clock.now()
+        rows = [(name, now, now, "", "", 0, "", "{}") for name in missing]
+        columns = ("name", "first_seen", "last_seen", "state", "epoch", "session", "version", "labels")
+        async with self._engine.begin() as connection:
+            await self._dialect.upsert(connection, "hosts", columns, rows, key=("name",), keep=columns)
+            new: dict[str, int] = {}
+            for part in _parts(missing):
+                found = await connection.execute(select(hosts.c.name, hosts.c.id).where(hosts.c.name.in_(part)))
+                new.update((name, number) for name, number in found)
+        self.hosts.update(new)
+
+    async def add_series(self, envelopes: Sequence[MetricsEnvelope]) -> None:
+        """Afterwards every metric of these envelopes has an id in `series`; their hosts are known already."""
+        missing: dict[tuple[int, bytes], Metric] = {}
+        keys: list[tuple[int, SeriesKey, bytes]] = []
+        for envelope in envelopes:
+            host = self.hosts[envelope.host]
+            known = self.series.setdefault(host, {})
+            for metric in envelope.metrics:
+                key = series_key(metric)
+                if key not in known:
+                    digest = series_hash(metric.name, metric.labels)
+                    missing[host, digest] = metric
+                    keys.append((host, key, digest))
+        if not keys:
+            return
+        found = await self._insert(missing)
+        if (
+            self._remembered and self._remembered + len(keys) > MAX_REMEMBERED
+        ):  # label values without end must not eat our memory
+            self.series = {}
+            self._remembered = 0
+            await self.add_series(envelopes)
+            return
+        for host, key, digest in keys:
+            self.series[host][key] = found[host, digest]
+        self._remembered += len(keys)
+
+    async def _insert(self, missing: dict[tuple[int, bytes], Metric]) -> dict[tuple[int, bytes], int]:
+        columns = ("host_id", "hash", "metric", "labels", "unit", "kind")
+        rows = [
+            (host, digest, metric.name, canonical(metric.labels), metric.unit, metric.kind)
+            for (host, digest), metric in sorted(missing.items(), key=lambda item: item[0])
+        ]
+        by_host: dict[int, list[bytes]] = {}
+        for host, digest in missing:
+            by_host.setdefault(host, []).append(digest)
+        found: dict[tuple[int, bytes], int] = {}
+        async with self._engine.begin() as connection:
+            key = ("host_id", "hash")
+            await self._dialect.upsert(connection, "series", columns, rows, key=key, keep=("metric", "labels"))
+            for host, digests in by_host.items():
+                for part in _parts(digests):
+                    query = select(series.c.hash, series.c.id).where(series.c.host_id == host, series.c.hash.in_(part))
+                    found.update({(host, bytes(digest)): number for digest, number in await connection.execute(query)})
+        return found
+
+
+def _parts(values: Sequence[str] | Sequence[bytes]) -> Iterable[Sequence[str] | Sequence[bytes]]:
+    for start in range(0, len(values), PER_STATEMENT):
+        yield values[start : start + PER_STATEMENT]

@@ -1,0 +1,59 @@
+"""What the handlers work with, under one typed key of the application."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NoReturn
+
+import msgspec
+from aiohttp import web
+
+from agent.clock import Clock
+from agent.collector.fleet import Fleet
+from agent.collector.live import Hub
+from agent.collector.stats import Stats
+from agent.collector.store import Reader
+
+LARGE = 2048
+"""Bytes of JSON above which gzip pays."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    reader: Reader
+    fleet: Fleet
+    hub: Hub
+    stats: Stats
+    clock: Clock
+
+
+PARTS: web.AppKey[Parts] = web.AppKey("parts", Parts)
+
+
+class ApiError(Exception):
+    """A refusal with an answer: `code` is for programs, `message` for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        self.status = status
+        self.code = code
+        self.message = message
+        super().__init__(f"{code}: {message}")
+
+
+def refuse(status: int, code: str, message: str) -> NoReturn:
+    raise ApiError(status, code, message)
+
+
+def answer(value: Any, *, status: int = 200) -> web.Response:
+    """`value` as JSON that no cache keeps, compressed where that pays."""
+    body = msgspec.json.encode(value)
+    response = web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
+    response.headers["Cache-Control"] = "no-store"
+    if len(body) > LARGE:
+        response.headers["Vary"] = "Accept-Encoding"
+        response.enable_compression()
+    return response
+
+
+def error_answer(error: ApiError) -> web.Response:
+    return answer({"error": {"code": error.code, "message": error.message}}, status=error.status)
