@@ -1,0 +1,30 @@
+"""`tocsin check`: every fault of the configuration at once."""
+
+from __future__ import annotations
+
+import argparse
+
+from agent.config.schema import ThresholdConfig
+from agent.errors import EXIT_OK
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "exit codes: 0 it is well; 78 it is faulty, one line per fault: FILE:LINE: PATH: what is wrong"
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from agent.daemon.setup import prepare  # noqa: PLC0415
+
+    setup = prepare(arguments.config)
+    sources = ", ".join(str(source) for source in setup.config.sources) or "no file found, the defaults"
+    probes, thresholds = _count(len(setup.planned), "probe"), _count(_thresholds(setup.config.thresholds), "threshold")
+    print(f"ok: {probes}, {thresholds} ({sources})")
+    return EXIT_OK
+
+
+def _thresholds(thresholds: tuple[ThresholdConfig, ...]) -> int:
+    return sum(threshold.enabled for threshold in thresholds)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

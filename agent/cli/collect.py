@@ -1,0 +1,28 @@
+"""`tocsin collect`: the collector."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from agent.errors import EXIT_OK
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "exit codes: 0 stopped as asked; 1 failed; 69 its port is taken; 78 the configuration is faulty"
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from agent import log  # noqa: PLC0415
+    from agent.clock import SystemClock  # noqa: PLC0415
+    from agent.collector.service import serve  # noqa: PLC0415
+    from agent.config.load import load  # noqa: PLC0415
+
+    log.setup()
+    config = load(arguments.config)
+
+    async def run() -> None:
+        await serve(config, clock=SystemClock(), ready=None, stop=asyncio.Event())
+
+    asyncio.run(run())
+    return EXIT_OK

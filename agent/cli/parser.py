@@ -1,0 +1,68 @@
+"""The command line's grammar and its help."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+_COMMANDS = {
+    "up": "everything on this machine: broker, collector, dashboard and agent in one process",
+    "run": "the agent: measure this host, raise alarms, ship samples",
+    "collect": "the collector: store what agents send, serve the dashboard",
+    "check": "check agent.toml and say every fault with its line",
+    "probes": "list the probes: configured and available",
+    "probe": "run one probe now and print what it measures",
+    "incidents": "list incidents from the collector",
+    "alert": "send a test alert down the whole road",
+    "top": "a live view of a host, or of all, in the terminal",
+}
+_EPILOG = """\
+examples:
+  tocsin up                              try it: the page is at http://127.0.0.1:8420
+  tocsin check -c /etc/tocsin/agent.toml before a restart
+  tocsin probe disk --json               what the disk probe sees, for scripts
+  tocsin top                             all hosts, live
+
+configuration: -c FILE, else $TOCSIN_CONFIG, else ./agent.toml, else /etc/tocsin/agent.toml,
+with agent.d/*.toml beside it merged in.
+
+exit codes:
+   0  ok
+   1  failed
+   2  wrong usage
+  69  something it needs is not there: broker, collector, daemon, port
+  78  the configuration is faulty
+ 130  interrupted
+"""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed command line; `main` is what to call with it. Wrong usage ends the process with 2."""
+    parser = argparse.ArgumentParser(
+        prog="tocsin",
+        description="An infrastructure agent: probes, alarms in Slack, every sample over MQTT to a collector.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tocsin {version('tocsin')}")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="agent.toml to use")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    wanted = set(arguments) & set(_COMMANDS)  # only what may be meant is imported
+    for name, summary in _COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument(
+            "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="agent.toml to use"
+        )
+        if name in wanted:
+            module = import_module(f"agent.cli.{name}")
+            module.add(command)
+            command.set_defaults(main=module.main)
+    return parser.parse_args(arguments)

@@ -1,0 +1,51 @@
+"""agent.toml together with the probes that it names: what both the daemon and the command line start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.config.load import read
+from agent.config.schema import Config, ProbeConfig
+from agent.errors import ConfigError, UsageError
+from agent.probing.loader import discover, plan
+
+if TYPE_CHECKING:
+    from agent.probing.loader import Registry
+    from agent.probing.plan import PlannedProbe
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A configuration without faults, and its probes ready to run."""
+
+    config: Config
+    registry: Registry
+    planned: list[PlannedProbe]
+
+    def probe(self, name: str) -> PlannedProbe:
+        """A configured probe, or an available plugin with its defaults; UsageError where it is neither."""
+        for planned in self.planned:
+            if planned.name == name:
+                return planned
+        configured = self.config.probes.get(name)
+        if configured is None and name not in self.registry.names():
+            raise UsageError(f"no probe {name!r}; `tocsin probes` lists them")
+        table = msgspec.structs.replace(configured or ProbeConfig(), enabled=True)
+        planned_now, faults = plan(msgspec.structs.replace(self.config, probes={name: table}), self.registry)
+        if faults:
+            raise ConfigError([str(fault) for fault in faults])
+        return planned_now[0]
+
+
+def prepare(path: Path | None = None) -> Setup:
+    """Read everything and tell every fault at once, those of the probes' own options too."""
+    reading = read(path)
+    registry = discover(reading.config.agent.plugin_dirs)
+    planned, faults = plan(reading.config, registry)
+    if reading.faults or faults:
+        raise ConfigError(reading.lines(faults))
+    return Setup(reading.config, registry, planned)
