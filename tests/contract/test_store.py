@@ -50,9 +50,7 @@ def incident(version: int = 1, *, host: str = "web-1", seq: int = 1, **more: Any
     what = Incident(host=host, version=version, labels={"core": "0"}, value=91.5, limit=90.0, op=">", **values)
     kind = TransitionKind.OPENED if version == 1 else TransitionKind.ESCALATED
     step = Transition(what.id, version, kind, what.severity, T0 + version, what.value)
-    envelope = wire.IncidentEnvelope(
-        schema=1, host=host, epoch=EPOCH, seq=seq, time=T0, incident=what, transition=step
-    )
+    envelope = wire.IncidentEnvelope(schema=1, host=host, epoch=EPOCH, seq=seq, time=T0, incident=what, transition=step)
     return received(envelope, "incidents", what.id)
 
 
@@ -108,7 +106,9 @@ async def test_samples_come_back_as_they_went_in(db: Opened) -> None:
     """Values, units, kinds and labels of several hosts survive the way through the database."""
     hostile = {"mount": "/a'; DROP TABLE samples; --", "note": '<img onerror>"\\%s ☃'}
     batch = [
-        sample(1, Metric("disk.used_percent", 71.25, "percent", labels=hostile), Metric("net.bytes", 5.0, kind="counter")),
+        sample(
+            1, Metric("disk.used_percent", 71.25, "percent", labels=hostile), Metric("net.bytes", 5.0, kind="counter")
+        ),
         sample(1, Metric("disk.used_percent", 1e-9), host="db-1"),
         sample(2, Metric("disk.used_percent", -3.5, "percent", labels=hostile), time=T0 + 10.123),
     ]
@@ -117,15 +117,15 @@ async def test_samples_come_back_as_they_went_in(db: Opened) -> None:
     [row] = await db.store.reader.series("web-1", "disk.used_percent", T0 - 1, T0 + 60)
     assert (row.metric, row.unit, row.kind, row.labels) == ("disk.used_percent", "percent", "gauge", hostile)
     assert row.points == [(T0, 71.25), (T0 + 10.123, -3.5)]
-    assert [r.kind for r in await db.store.reader.series("web-1", "net.*", 0, T0 + 60)] == ["counter"]
-    assert [r.points for r in await db.store.reader.series("db-1", "*", 0, T0 + 60)] == [[(T0, 1e-9)]]
+    assert [r.kind for r in await db.store.reader.series("web-1", "net.*", T0 - 60, T0 + 60)] == ["counter"]
+    assert [r.points for r in await db.store.reader.series("db-1", "*", T0 - 60, T0 + 60)] == [[(T0, 1e-9)]]
 
 
 async def test_label_order_makes_no_second_series(db: Opened) -> None:
     """Name and labels identify a series, whatever order the labels come in."""
     await db.store.write([sample(1, Metric("m", 1.0, labels={"a": "1", "b": "2"}))])
     await db.store.write([sample(2, Metric("m", 2.0, labels={"b": "2", "a": "1"}), time=T0 + 1)])
-    [row] = await db.store.reader.series("web-1", "m", 0, T0 + 60)
+    [row] = await db.store.reader.series("web-1", "m", T0 - 60, T0 + 60)
     assert row.points == [(T0, 1.0), (T0 + 1, 2.0)]
 
 
@@ -133,24 +133,24 @@ async def test_names_that_differ_a_little_are_different(db: Opened) -> None:
     """Case, accents and trailing spaces matter: no collation folds two series into one."""
     names = ["m", "M", "m ", "mé", "me"]
     await db.store.write([sample(1, *(Metric(name, float(i)) for i, name in enumerate(names)))])
-    rows = await db.store.reader.series("web-1", "*", 0, T0 + 60)
+    rows = await db.store.reader.series("web-1", "*", T0 - 60, T0 + 60)
     assert {row.metric: row.points[0][1] for row in rows} == {name: float(i) for i, name in enumerate(names)}
 
 
 async def test_wildcard_characters_in_a_prefix_are_plain(db: Opened) -> None:
     """`%` and `_` in a metric prefix match themselves only."""
     await db.store.write([sample(1, Metric("a_b.c", 1.0), Metric("axb.c", 2.0), Metric("a%", 3.0))])
-    assert [r.metric for r in await db.store.reader.series("web-1", "a_b*", 0, T0 + 60)] == ["a_b.c"]
-    assert [r.metric for r in await db.store.reader.series("web-1", "a%*", 0, T0 + 60)] == ["a%"]
+    assert [r.metric for r in await db.store.reader.series("web-1", "a_b*", T0 - 60, T0 + 60)] == ["a_b.c"]
+    assert [r.metric for r in await db.store.reader.series("web-1", "a%*", T0 - 60, T0 + 60)] == ["a%"]
 
 
 async def test_of_two_samples_in_one_millisecond_the_last_wins(db: Opened) -> None:
     """Within a batch and across batches."""
     await db.store.write([sample(1, Metric("m", 1.0)), sample(2, Metric("m", 2.0))])
-    [row] = await db.store.reader.series("web-1", "m", 0, T0 + 60)
+    [row] = await db.store.reader.series("web-1", "m", T0 - 60, T0 + 60)
     assert row.points == [(T0, 2.0)]
     await db.store.write([sample(3, Metric("m", 3.0))])
-    [row] = await db.store.reader.series("web-1", "m", 0, T0 + 60)
+    [row] = await db.store.reader.series("web-1", "m", T0 - 60, T0 + 60)
     assert row.points == [(T0, 3.0)]
 
 
@@ -183,7 +183,7 @@ async def test_a_conflict_is_quarantined_and_the_first_stays(db: Opened) -> None
     within = sample(2, Metric("m", 667.0))
     written = await db.store.write([bad, new, within])
     assert (written.committed, written.conflicts) == ([new], [bad, within])
-    [row] = await db.store.reader.series("web-1", "m", 0, T0 + 60)
+    [row] = await db.store.reader.series("web-1", "m", T0 - 60, T0 + 60)
     assert row.points == [(T0, 1.0), (T0 + 1, 2.0)]
     kept = await db.all("SELECT topic, payload, reason FROM quarantine ORDER BY id")
     assert [(topic, bytes(payload)) for topic, payload, _ in kept] == [
@@ -212,7 +212,9 @@ async def test_a_large_batch_of_many_hosts(db: Opened) -> None:
 async def test_two_collectors_with_the_same_messages(db: Opened) -> None:
     """Without coordination: every envelope is in once, and between them each was told both ways."""
     other = await Store.open(db.url, clock=db.clock)
-    batches = [[sample(seq, Metric("m", float(seq)), time=T0 + seq) for seq in range(n, n + 40)] for n in range(1, 200, 20)]
+    batches = [
+        [sample(seq, Metric("m", float(seq)), time=T0 + seq) for seq in range(n, n + 40)] for n in range(1, 200, 20)
+    ]
 
     async def feed(store: Store) -> int:
         return sum([len((await store.write(batch)).committed) for batch in batches])
@@ -241,7 +243,9 @@ async def test_what_the_database_refuses(db: Opened, bad: Received) -> None:
 
 async def test_incidents_keep_the_highest_version(db: Opened) -> None:
     """Versions that arrive late do not turn an incident back; the timeline has them all."""
-    await db.store.write([incident(1, seq=1), incident(3, seq=3, severity=Severity.CRITICAL, state="resolved", resolved_at=T0 + 9)])
+    await db.store.write(
+        [incident(1, seq=1), incident(3, seq=3, severity=Severity.CRITICAL, state="resolved", resolved_at=T0 + 9)]
+    )
     await db.store.write([incident(2, seq=2, severity=Severity.INFO)])
     row = await db.store.reader.incident("i-1")
     assert row is not None
@@ -341,5 +345,3 @@ def test_a_url_that_is_no_store(url: str) -> None:
     """Refused at once, without a connection."""
     with pytest.raises(StoreError):
         Store(url)
-
-

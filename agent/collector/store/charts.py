@@ -65,7 +65,7 @@ async def _raw(
     width_ms = max(1, round(width * 1000))
     found: dict[int, Points] = {}
     result = await connection.execute(_raw_query(ids, start, end, width_ms))
-    for series, at, first, mean, _ in result.tuples():
+    for series, at, first, mean, _ in result:
         when = int(first) if exact else int(at) * width_ms
         found.setdefault(series, []).append((when / 1000, mean))
     return found
@@ -77,7 +77,7 @@ async def _add_raw(
     if start >= end:
         return
     result = await connection.execute(_raw_query(ids, start, end, seconds * 1000))
-    for series, at, _, mean, count in result.tuples():
+    for series, at, _, mean, count in result:
         _add(sums, series, int(at), mean * count, int(count))
 
 

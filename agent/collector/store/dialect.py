@@ -171,6 +171,17 @@ class Dialect:
                 + " ON DUPLICATE KEY UPDATE value = VALUES(value)"
             )
 
+    async def quarantine(self, connection: AsyncConnection, row: tuple[float, str, bytes, str]) -> None:
+        """Time, topic, payload, reason."""
+        columns = ("received", "topic", "payload", "reason")
+        if not self.mysql:
+            await self.insert(connection, "quarantine", columns, [row])
+            return
+        # aiomysql cannot bind bytes beside PyMySQL 1.2 or later; in hex they need no quoting
+        received, topic, payload, reason = row
+        statement = f"INSERT INTO quarantine ({', '.join(columns)}) VALUES (%s, %s, x'{payload.hex()}', %s)"  # noqa: S608
+        await connection.exec_driver_sql(statement, (received, topic, reason))
+
     def _insert(self, table: str, columns: Sequence[str]) -> str:
         marks = ", ".join(["%s" if self.mysql else "?"] * len(columns))
         return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - our own names

@@ -30,9 +30,9 @@ def series_key(metric: Metric) -> SeriesKey:
     return (metric.name, *metric.labels.items()) if metric.labels else metric.name
 
 
-def series_hash(name: str, labels: Labels) -> bytes:
-    """16 bytes for name and labels, whatever their order."""
-    return hashlib.blake2b(msgspec.json.encode([name, sorted(labels.items())]), digest_size=16).digest()
+def series_hash(name: str, labels: Labels) -> str:
+    """32 hex characters for name and labels, whatever their order."""
+    return hashlib.blake2b(msgspec.json.encode([name, sorted(labels.items())]), digest_size=16).hexdigest()
 
 
 def canonical(labels: Labels) -> str:
@@ -72,8 +72,8 @@ class Names:
 
     async def add_series(self, envelopes: Sequence[MetricsEnvelope]) -> None:
         """Afterwards every metric of these envelopes has an id in `series`; their hosts are known already."""
-        missing: dict[tuple[int, bytes], Metric] = {}
-        keys: list[tuple[int, SeriesKey, bytes]] = []
+        missing: dict[tuple[int, str], Metric] = {}
+        keys: list[tuple[int, SeriesKey, str]] = []
         for envelope in envelopes:
             host = self.hosts[envelope.host]
             known = self.series.setdefault(host, {})
@@ -97,26 +97,26 @@ class Names:
             self.series[host][key] = found[host, digest]
         self._remembered += len(keys)
 
-    async def _insert(self, missing: dict[tuple[int, bytes], Metric]) -> dict[tuple[int, bytes], int]:
+    async def _insert(self, missing: dict[tuple[int, str], Metric]) -> dict[tuple[int, str], int]:
         columns = ("host_id", "hash", "metric", "labels", "unit", "kind")
         rows = [
             (host, digest, metric.name, canonical(metric.labels), metric.unit, metric.kind)
             for (host, digest), metric in sorted(missing.items(), key=lambda item: item[0])
         ]
-        by_host: dict[int, list[bytes]] = {}
+        by_host: dict[int, list[str]] = {}
         for host, digest in missing:
             by_host.setdefault(host, []).append(digest)
-        found: dict[tuple[int, bytes], int] = {}
+        found: dict[tuple[int, str], int] = {}
         async with self._engine.begin() as connection:
             key = ("host_id", "hash")
             await self._dialect.upsert(connection, "series", columns, rows, key=key, keep=("metric", "labels"))
             for host, digests in by_host.items():
                 for part in _parts(digests):
                     query = select(series.c.hash, series.c.id).where(series.c.host_id == host, series.c.hash.in_(part))
-                    found.update({(host, bytes(digest)): number for digest, number in await connection.execute(query)})
+                    found.update({(host, digest): number for digest, number in await connection.execute(query)})
         return found
 
 
-def _parts(values: Sequence[str] | Sequence[bytes]) -> Iterable[Sequence[str] | Sequence[bytes]]:
+def _parts(values: Sequence[str]) -> Iterable[Sequence[str]]:
     for start in range(0, len(values), PER_STATEMENT):
         yield values[start : start + PER_STATEMENT]

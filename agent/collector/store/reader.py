@@ -134,7 +134,10 @@ class Reader:
         if host is not None:
             query = query.where(hosts.c.name == host)
         rows = await self._rows(query.order_by(gaps.c.id.desc()).limit(max(1, min(limit, MAX_ROWS))))
-        return [_struct(GapRow, row | {"ranges": msgspec.json.decode(row["ranges"])}) for row in rows]
+        return [
+            _struct(GapRow, row | {"ranges": msgspec.json.decode(row["ranges"], type=list[tuple[int, int]])})
+            for row in rows
+        ]
 
     async def probes(self, host: str) -> list[ProbeRow]:
         """The latest run of each probe of the host, by probe name."""

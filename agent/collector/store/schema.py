@@ -1,7 +1,7 @@
 """The tables, as the newest migration leaves them (a test holds the two together).
 
 Keys of `samples` and the roll-ups are clustered: one series' points lie together, in order of time.
-Epochs are the 32 hex characters of the wire, fingerprints 16 raw bytes, times unix seconds but for `time_ms`.
+Epochs and hashes of series are 32 hex characters, fingerprints 16 raw bytes, times unix seconds but for `time_ms`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects.mysql import MEDIUMBLOB, MEDIUMTEXT
 
 OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
@@ -33,8 +34,9 @@ OPTIONS: dict[str, Any] = {
 }
 CLUSTERED = OPTIONS | {"sqlite_with_rowid": False}
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is SQLite's own row id
-HASH = BINARY(16)
-PAYLOAD = LargeBinary(2**24 - 1)  # MEDIUMBLOB on MySQL
+FINGERPRINT = BINARY(16)
+PAYLOAD = LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
+LONG = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 
 metadata = MetaData()
 
@@ -59,7 +61,7 @@ series = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("host_id", Integer, nullable=False),
-    Column("hash", HASH, nullable=False),
+    Column("hash", String(32), nullable=False),
     Column("metric", String(191), nullable=False),
     Column("labels", Text, nullable=False),
     Column("unit", String(64), nullable=False),
@@ -76,7 +78,7 @@ envelopes = Table(
     Column("host_id", Integer, nullable=False),
     Column("epoch", String(32), nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("fingerprint", HASH, nullable=False),
+    Column("fingerprint", FINGERPRINT, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("time", Double, nullable=False),
     Column("received", Double, nullable=False),
@@ -176,7 +178,7 @@ gaps = Table(
     Column("epoch", String(191), nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("reason", String(16), nullable=False),
-    Column("ranges", Text().with_variant(Text(2**24 - 1), "mysql", "mariadb"), nullable=False),
+    Column("ranges", LONG, nullable=False),
     Column("first_time", Double, nullable=False),
     Column("last_time", Double, nullable=False),
     Column("received", Double, nullable=False),

@@ -73,16 +73,10 @@ class Writer:
         if not items:
             return
         now = self._clock.now()
-        rows = [
-            (
-                now,
-                item.topic[:1000],
-                item.payload[:QUARANTINE_PAYLOAD],
-                f"{item.reason[:1000]} ({len(item.payload)} bytes)",
-            )
-            for item in items[-QUARANTINE_ROWS:]
-        ]
-        await self._dialect.insert(connection, "quarantine", ("received", "topic", "payload", "reason"), rows)
+        for item in items[-QUARANTINE_ROWS:]:
+            reason = f"{item.reason[:1000]} ({len(item.payload)} bytes)"
+            row = (now, item.topic[:1000], item.payload[:QUARANTINE_PAYLOAD], reason)
+            await self._dialect.quarantine(connection, row)
         newest = (await connection.execute(select(func.max(quarantine.c.id)))).scalar_one()
         await connection.execute(delete(quarantine).where(quarantine.c.id <= newest - QUARANTINE_ROWS))
 

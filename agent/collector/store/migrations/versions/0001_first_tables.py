@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.mysql import MEDIUMBLOB, MEDIUMTEXT
 
 revision = "0001"
 down_revision = None
@@ -22,8 +23,9 @@ OPTIONS: dict[str, Any] = {
 }
 CLUSTERED = OPTIONS | {"sqlite_with_rowid": False}
 BIG_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-HASH = sa.BINARY(16)
-PAYLOAD = sa.LargeBinary(2**24 - 1)
+FINGERPRINT = sa.BINARY(16)
+PAYLOAD = sa.LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
+LONG = sa.Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 
 
 def upgrade() -> None:
@@ -45,7 +47,7 @@ def upgrade() -> None:
         "series",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("host_id", sa.Integer, nullable=False),
-        sa.Column("hash", HASH, nullable=False),
+        sa.Column("hash", sa.String(32), nullable=False),
         sa.Column("metric", sa.String(191), nullable=False),
         sa.Column("labels", sa.Text, nullable=False),
         sa.Column("unit", sa.String(64), nullable=False),
@@ -60,7 +62,7 @@ def upgrade() -> None:
         sa.Column("host_id", sa.Integer, nullable=False),
         sa.Column("epoch", sa.String(32), nullable=False),
         sa.Column("seq", sa.BigInteger, nullable=False),
-        sa.Column("fingerprint", HASH, nullable=False),
+        sa.Column("fingerprint", FINGERPRINT, nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("time", sa.Double, nullable=False),
         sa.Column("received", sa.Double, nullable=False),
@@ -142,7 +144,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.String(191), nullable=False),
         sa.Column("count", sa.BigInteger, nullable=False),
         sa.Column("reason", sa.String(16), nullable=False),
-        sa.Column("ranges", sa.Text().with_variant(sa.Text(2**24 - 1), "mysql", "mariadb"), nullable=False),
+        sa.Column("ranges", LONG, nullable=False),
         sa.Column("first_time", sa.Double, nullable=False),
         sa.Column("last_time", sa.Double, nullable=False),
         sa.Column("received", sa.Double, nullable=False),
