@@ -37,7 +37,8 @@ class Network(Probe):
         self._path = f"{proc}/net/dev"
         self._interfaces = f"{sys}/class/net"
         self._monotonic = monotonic
-        self._previous: dict[str, list[int]] = {}
+        self._labels: dict[bytes, Labels | None] = {}
+        self._previous: dict[bytes, list[int]] = {}
         self._time = 0.0
 
     async def collect(self) -> list[Metric]:
@@ -46,26 +47,36 @@ class Network(Probe):
         elapsed = now - self._time
         metrics: list[Metric] = []
         for interface, current in totals.items():
-            labels = {"interface": interface}
-            metrics += self._link(interface, labels)
+            labels = self._labels[interface]
+            if labels is None:
+                continue
+            metrics += self._link(labels)
             before = self._previous.get(interface)
             if before is not None and elapsed > 0:
                 metrics += _rates(before, current, elapsed, labels)
         self._previous, self._time = totals, now
         return metrics
 
-    def _totals(self, text: bytes) -> dict[str, list[int]]:
-        totals: dict[str, list[int]] = {}
+    def _totals(self, text: bytes) -> dict[bytes, list[int]]:
+        totals: dict[bytes, list[int]] = {}
+        labels: dict[bytes, Labels | None] = {}
         for line in text.splitlines()[2:]:
             name, _, columns = line.rpartition(b":")
-            interface = printable(name.strip())
-            if not any(fnmatchcase(interface, pattern) for pattern in self.options.exclude):
+            interface = name.strip()
+            labels[interface] = self._labels[interface] if interface in self._labels else self._judge(interface)
+            if labels[interface] is not None:
                 totals[interface] = [int(column) for column in columns.split()]
+        self._labels = labels  # of those that are there: containers come and go under ever new names
         return totals
 
-    def _link(self, interface: str, labels: Labels) -> list[Metric]:
+    def _judge(self, interface: bytes) -> Labels | None:
+        """None for an interface that is left out."""
+        name = printable(interface)
+        return None if any(fnmatchcase(name, pattern) for pattern in self.options.exclude) else {"interface": name}
+
+    def _link(self, labels: Labels) -> list[Metric]:
         try:
-            state = read_file(f"{self._interfaces}/{interface}/operstate").strip()
+            state = read_file(f"{self._interfaces}/{labels['interface']}/operstate").strip()
         except OSError:  # gone since the line was written
             return []
         # A tunnel has no cable and says "unknown"; it is up as long as it is there.

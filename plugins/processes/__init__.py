@@ -26,7 +26,7 @@ _STATE, _USER, _SYSTEM, _THREADS, _STARTED, _RSS = 0, 11, 12, 17, 19, 21
 _CHUNK = 250  # processes, about a millisecond: then others have a turn
 
 
-_Ticks = dict[str, tuple[bytes, int]]  # pid -> when it started, and what it has spent since
+_Times = tuple[bytes, bytes, bytes]  # when a process started, and its ticks in user and system mode since
 
 
 class ProcessesOptions(Options, frozen=True):
@@ -51,13 +51,13 @@ class Processes(Probe):
         self._monotonic = monotonic
         self._capacity = (cores or os.cpu_count() or 1) * os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
-        self._ticks: _Ticks | None = None
+        self._ticks: dict[str, _Times] | None = None
         self._time = 0.0
 
     async def collect(self) -> list[Metric]:
         now = self._monotonic()
-        ticks: _Ticks = {}
-        states = dict.fromkeys(_STATES.values(), 0)
+        known, ticks = self._ticks or {}, {}
+        letters: dict[bytes, int] = {}
         spent: dict[bytes, int] = {}
         pages: dict[bytes, int] = {}
         threads = 0
@@ -68,14 +68,15 @@ class Processes(Probe):
             if stat is None:
                 continue
             program, columns = stat
+            letter = columns[_STATE]
+            letters[letter] = letters.get(letter, 0) + 1
             threads += int(columns[_THREADS])
-            state = _STATES.get(columns[_STATE])
-            if state is not None:  # else it is just being cleared away
-                states[state] += 1
-            ticks[pid] = columns[_STARTED], int(columns[_USER]) + int(columns[_SYSTEM])
-            spent[program] = spent.get(program, 0) + self._spent(pid, *ticks[pid])
-            pages[program] = pages.get(program, 0) + int(columns[_RSS])
-        metrics = [gauge(f"processes.{state}", count) for state, count in states.items()]
+            ticks[pid] = times = columns[_STARTED], columns[_USER], columns[_SYSTEM]
+            if times != (before := known.get(pid)):  # most have not run at all since, and cost no more than this
+                spent[program] = spent.get(program, 0) + _spent(before, times)
+            if columns[_RSS] != b"0":
+                pages[program] = pages.get(program, 0) + int(columns[_RSS])
+        metrics = self._counts(letters)
         metrics += [gauge("processes.total", len(ticks)), gauge("processes.threads", threads)]
         if self._ticks is not None and now > self._time:
             share = 100 / ((now - self._time) * self._capacity)
@@ -98,11 +99,21 @@ class Processes(Probe):
         # "kworker/3:1-events" is one of hundreds of names for one thing.
         return name.split(b"/", 1)[0] or name, text[closing + 1 :].split(None, _RSS + 1)
 
-    def _spent(self, pid: str, started: bytes, total: int) -> int:
-        """Ticks since the previous run; of a new process, everything (a pid may have been given anew)."""
-        before = self._ticks.get(pid) if self._ticks else None
-        return total if before is None or before[0] != started else max(0, total - before[1])
+    def _counts(self, letters: dict[bytes, int]) -> list[Metric]:
+        counts = dict.fromkeys(_STATES.values(), 0)
+        for letter, count in letters.items():
+            if letter in _STATES:  # else it is just being cleared away
+                counts[_STATES[letter]] += count
+        return [gauge(f"processes.{state}", count) for state, count in counts.items()]
 
     def _top(self, metric: str, unit: str, amounts: dict[bytes, int], factor: float) -> list[Metric]:
         largest = nlargest(self.options.top, amounts.items(), key=itemgetter(1))
         return [gauge(metric, amount * factor, unit, name=printable(name)) for name, amount in largest if amount > 0]
+
+
+def _spent(before: _Times | None, times: _Times) -> int:
+    """Ticks since the previous run; of a new process all of them (and a pid may have been given anew)."""
+    total = int(times[1]) + int(times[2])
+    if before is None or before[0] != times[0]:
+        return total
+    return max(0, total - int(before[1]) - int(before[2]))
