@@ -110,6 +110,8 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     runbook: str = ""
     resolved_at: float | None = None
     acknowledged_by: str = ""
+    peak_value: float | None = None
+    """The worst value between opened and `updated_at`."""
 
 
 class Gap(msgspec.Struct, frozen=True):

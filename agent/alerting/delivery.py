@@ -1,0 +1,142 @@
+"""How far one incident's message has come, and what is to be done next: pure.
+
+What should be shown (`incident`, and `call`, what its thread is still to be told) against what is shown
+(`delivered`, `ts`). The next operation follows from the two, so that whatever happened in between - a
+storm of transitions, a crash, an outage - one look tells what is left to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from agent.model import Incident, Severity, Transition, TransitionKind
+
+DeliveryState = Literal["pending", "sending", "delivered", "ambiguous", "dead"]
+Operation = Literal["post", "edit", "reply", "find"]
+
+
+class Delivery(msgspec.Struct):
+    """One incident's row. Times are unix seconds.
+
+    `doing` is the post or reply that is under way or may have arrived, `nonce` its mark in Slack,
+    `asked_at` when it was first asked for, `asking` the version it shows.
+    """
+
+    incident: Incident
+    channel: str
+    mention: str = ""
+    state: DeliveryState = "pending"
+    delivered: int = 0
+    call: Transition | None = None
+    urgent: bool = True
+    posted_in: str = ""
+    ts: str = ""
+    doing: Literal["", "post", "reply"] = ""
+    nonce: str = ""
+    asked_at: float = 0.0
+    asking: int = 0
+    attempts: int = 0
+    next_try: float | None = None
+    error: str = ""
+    generation: int = 1
+    small: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.incident.id
+
+    @property
+    def resolved(self) -> bool:
+        return self.incident.state == "resolved"
+
+    def next(self) -> Operation | None:
+        """What to do now, if anything."""
+        if self.state == "dead":
+            return None
+        if self.state == "ambiguous":
+            return "find"
+        if not self.ts:
+            return "post"
+        if self.delivered < self.incident.version:
+            return "edit"
+        return "reply" if self.call is not None else None
+
+    def desire(self, incident: Incident) -> bool:
+        """Want a newer version shown. False if it is not newer."""
+        before = self.incident
+        if incident.version <= before.version:
+            return False
+        if incident.state == "resolved":
+            self.call = _call(incident, TransitionKind.RESOLVED)
+        elif incident.severity.rank > before.severity.rank:
+            self.call = _call(incident, TransitionKind.ESCALATED)
+        else:
+            self.call = None  # a rise that was not yet told is over
+        self.urgent = self.urgent or self.call is not None
+        self.incident = incident
+        if self.state in ("delivered", "dead"):
+            self.state, self.attempts, self.next_try = "pending", 0, None
+        return True
+
+    def begin(self, operation: Operation, now: float) -> None:
+        """About to call Slack. A post keeps its nonce from one attempt to the next."""
+        self.attempts += 1
+        if operation == "find":
+            return
+        self.state = "sending"
+        if operation != "edit":
+            nonce = self._nonce(operation)
+            if self.nonce != nonce:
+                self.nonce, self.asked_at = nonce, now
+            self.doing = operation
+        self.asking = self.incident.version
+
+    def done(self, operation: Operation, channel: str = "", ts: str = "") -> None:
+        """It is there. For "find": what was looked for has been found."""
+        operation = self.doing or "post" if operation == "find" else operation
+        if operation == "post":
+            self.posted_in, self.ts = channel, ts
+        if operation != "reply":
+            self.delivered = self.asking
+        if operation != "edit" and self.call is not None and self.call.version <= self.asking:
+            self.call = None  # a first post tells all that came before it
+        self.doing, self.nonce, self.asked_at = "", "", 0.0
+        self.attempts, self.next_try, self.error, self.small = 0, None, "", False
+        self.state = "pending"
+        if self.next() is None:
+            self.state, self.urgent = "delivered", False
+
+    def anew(self) -> None:
+        """The message is gone: post another."""
+        self.ts, self.posted_in, self.delivered = "", "", 0
+        self.generation += 1
+        self.doing, self.nonce, self.asked_at, self.state = "", "", 0.0, "pending"
+
+    def recover(self) -> None:
+        """After a restart: a post that was under way may have arrived."""
+        if self.state == "sending":
+            self.state = "ambiguous" if self.doing else "pending"
+
+    def _nonce(self, operation: Operation) -> str:
+        version = f".{self.call.version}" if operation == "reply" and self.call is not None else ""
+        return f"{self.id}.{self.generation}{version}"
+
+    def shown(self) -> dict[str, Any]:
+        """As others see it: the API, the retained message."""
+        return {
+            "incident": self.id,
+            "version": self.delivered,
+            "state": self.state,
+            "channel": self.posted_in or self.channel,
+            "ts": self.ts,
+            "attempts": self.attempts,
+            "error": self.error,
+            "next_try": self.next_try,
+        }
+
+
+def _call(incident: Incident, kind: TransitionKind) -> Transition:
+    severity = Severity.OK if kind is TransitionKind.RESOLVED else incident.severity
+    return Transition(incident.id, incident.version, kind, severity, incident.updated_at, incident.value)

@@ -1,0 +1,186 @@
+"""Every threshold over every series of this host: results in, incidents and transitions out.
+
+A result that no rule names costs one look-up per metric, and a series at rest holds no memory. What
+must survive a restart goes to the state file as it changes: open incidents, series that are not at
+rest, and transitions until the wiring says that they were shipped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.alerting.memory import Memory, Pair, pair_key
+from agent.alerting.state import State
+from agent.alerting.threshold import Rule, compile_rule
+from agent.alerting.watch import Host, Watch
+from agent.clock import Clock
+from agent.config.schema import ThresholdConfig
+from agent.model import Incident, ProbeResult, Transition
+
+log = logging.getLogger(__name__)
+
+CHANGED, REMOVED = "threshold changed", "threshold removed"
+
+
+class Engine:
+    """All methods run on the event loop, and none waits for the disk but `flush` and `aclose`.
+
+    The order that loses nothing: `observe`, then `await flush()`, then put what is `unshipped()` in the
+    spool, then, when the spool has committed, `mark_shipped`.
+    """
+
+    def __init__(self, state: State, host: str, clock: Clock, rng: random.Random | None = None) -> None:
+        """`state` stays the caller's to share with the outbox; `aclose` closes it."""
+        self.state = state
+        self._memory = Memory(state, clock)
+        self._host = Host(host, clock, rng or random.Random(), self._memory, {})
+        self._watches: dict[str, Watch] = {}
+        self._by_metric: dict[str, list[Watch]] = {}
+        self._absences: list[Watch] = []
+        self._unshipped: dict[str, Pair] = {}
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        thresholds: Sequence[ThresholdConfig],
+        host: str,
+        clock: Clock,
+        rng: random.Random | None = None,
+    ) -> Engine:
+        """Go on where the last process ended; open incidents whose rule has gone or changed are resolved."""
+        engine = cls(await State.open(path), host, clock, rng)
+        engine.start(thresholds)
+        return engine
+
+    def start(self, thresholds: Sequence[ThresholdConfig]) -> None:
+        """Compile the rules and put back what the state file holds; once, before anything else."""
+        self._compile(thresholds)
+        self._unshipped = self._memory.pairs()
+        departed: dict[str, Watch] = {}
+        for fact, track in self._memory.tracks():
+            watch = self._watches.get(fact.threshold)
+            if watch is not None and watch.rule.key == fact.rule:
+                watch.restore_track(fact, track)
+            else:
+                self._memory.forget_track(fact.threshold, fact.metric, fact.labels)
+        for opened in self._memory.incidents():
+            watch = self._watches.get(opened.incident.threshold)
+            if watch is not None and watch.rule.key == opened.rule:
+                watch.restore_incident(opened)
+            else:
+                departed.setdefault(opened.incident.threshold, self._departed(opened.incident)).restore_incident(opened)
+        self._abandon(departed)
+
+    def observe(self, result: ProbeResult) -> list[Pair]:
+        """Judge one probe result. The pairs come in order; each is kept until `mark_shipped`, too."""
+        pairs: list[Pair] = []
+        by_metric = self._by_metric
+        for metric in result.metrics:
+            watches = by_metric.get(metric.name)
+            if watches is not None:
+                for watch in watches:
+                    watch.judge(metric, pairs)
+        return self._keep(pairs)
+
+    def tick(self) -> list[Pair]:
+        """Look for series that fell silent. Called about once a second."""
+        pairs: list[Pair] = []
+        for watch in self._absences:
+            watch.seek_silence(pairs)
+        return self._keep(pairs)
+
+    def reload(self, thresholds: Sequence[ThresholdConfig]) -> list[Pair]:
+        """New rules. One that means the same keeps its memory; the open incidents of others are resolved."""
+        before = self._watches
+        self._compile(thresholds)
+        departed: dict[str, Watch] = {}
+        for name, watch in before.items():
+            after = self._watches.get(name)
+            if after is not None and after.rule.key == watch.rule.key:
+                after.adopt(watch)
+            else:
+                departed[name] = watch
+        return self._abandon(departed)
+
+    def incidents(self) -> list[Incident]:
+        """The open ones, oldest first."""
+        found = [incident for watch in self._watches.values() for incident in watch.incidents()]
+        return sorted(found, key=lambda incident: incident.id)
+
+    def faults(self) -> list[str]:
+        """What is wrong with rules since the last (re)load, each told in the log once."""
+        return list(self._host.faults)
+
+    def unshipped(self) -> list[tuple[Incident, Transition]]:
+        """Transitions that no `mark_shipped` has vouched for, oldest incident first; they survive kill -9."""
+        return list(self._unshipped.values())
+
+    def mark_shipped(self, incident_id: str, version: int) -> None:
+        """The spool has committed this incident's transitions up to and with `version`."""
+        done = [
+            key
+            for key, (_, transition) in self._unshipped.items()
+            if transition.incident == incident_id and transition.version <= version
+        ]
+        for key in done:
+            del self._unshipped[key]
+        self._memory.forget_pairs(done)
+
+    async def flush(self) -> bool:
+        """Wait until every transition so far is on the disk; False when it can only be kept in memory."""
+        return await self.state.flush()
+
+    async def aclose(self) -> None:
+        await self.state.aclose()
+
+    def _keep(self, pairs: list[Pair]) -> list[Pair]:
+        for incident, transition in pairs:
+            self._unshipped[pair_key(incident.id, transition.version)] = (incident, transition)
+        return pairs
+
+    def _abandon(self, departed: dict[str, Watch]) -> list[Pair]:
+        pairs: list[Pair] = []
+        for name, watch in departed.items():
+            watch.abandon(CHANGED if name in self._watches else REMOVED, pairs)
+        return self._keep(pairs)
+
+    def _compile(self, thresholds: Sequence[ThresholdConfig]) -> None:
+        """Rules with faults are left out and told; of two with one name the first is kept."""
+        self._host.faults.clear()
+        self._watches, self._by_metric = {}, {}
+        for config in thresholds:
+            if not config.enabled:
+                continue
+            rule, faults = compile_rule(config)
+            if config.name in self._watches:
+                faults = [*faults, f"thresholds.{config.name}: a second threshold of this name"]
+            for fault in faults:
+                self._host.fault(fault)
+            if rule is not None and not faults:
+                self._watches[rule.name] = watch = Watch(rule, self._host)
+                self._by_metric.setdefault(rule.metric, []).append(watch)
+        self._absences = [watch for watch in self._watches.values() if watch.rule.absent_for is not None]
+
+    def _departed(self, incident: Incident) -> Watch:
+        """A watch that stands for a rule we no longer have, only to resolve what it left open."""
+        config = ThresholdConfig(name=incident.threshold, metric=incident.metric)
+        rule = Rule(
+            name=config.name,
+            metric=config.metric,
+            above=True,
+            levels=(),
+            unit="",
+            hold=0.0,
+            need=1,
+            window=1,
+            absent_for=None,
+            absent=incident.severity,
+            match=(),
+            config=config,
+            key="",
+        )
+        return Watch(rule, self._host)

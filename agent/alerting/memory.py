@@ -1,0 +1,114 @@
+"""The engine's memory as facts for the state file, where times are unix seconds, to outlive the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from agent.alerting.state import Key, State
+from agent.alerting.threshold import REST, SeriesState
+from agent.clock import Clock
+from agent.model import Incident, Labels, Severity, Transition
+
+Pair = tuple[Incident, Transition]
+Series = tuple[str, tuple[tuple[str, str], ...]]
+Kind = Literal["value", "absence", "waiting"]
+
+
+@dataclass(slots=True)
+class Track:
+    """What one rule remembers of one series. `seen` is monotonic; `worst` since the incident opened."""
+
+    labels: Labels
+    state: SeriesState = REST
+    seen: float = 0.0
+    unit: str = ""
+    worst: float | None = None
+    incident: Incident | None = None
+    absence: Incident | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.state.at_rest and self.incident is None and self.absence is None
+
+
+class IncidentFact(msgspec.Struct, frozen=True):
+    """`rule` is the key of the rule that opened it; `kind` whether it is about a value or about silence."""
+
+    incident: Incident
+    rule: str
+    kind: Kind
+
+
+class TrackFact(msgspec.Struct, frozen=True):
+    threshold: str
+    rule: str
+    metric: str
+    labels: Labels
+    severity: Severity = Severity.OK
+    since: tuple[float | None, ...] = ()
+    recent: tuple[int, ...] = ()
+
+
+class PairFact(msgspec.Struct, frozen=True):
+    incident: Incident
+    transition: Transition
+
+
+class Memory:
+    """Writes and reads these facts; the one place that turns monotonic times into unix seconds and back."""
+
+    def __init__(self, state: State, clock: Clock) -> None:
+        self._state = state
+        self._clock = clock
+
+    def keep_pair(self, incident: Incident, transition: Transition, rule: str, kind: Kind) -> None:
+        """A transition and the incident as it stands after it, in one transaction."""
+        facts: dict[Key, object | None] = {
+            ("incident", incident.id): IncidentFact(incident, rule, kind),
+            ("transition", pair_key(incident.id, transition.version)): PairFact(incident, transition),
+        }
+        self._state.put(facts)
+
+    def forget_pairs(self, keys: list[str]) -> None:
+        self._state.put({("transition", key): None for key in keys})
+
+    def keep_track(self, threshold: str, rule: str, metric: str, track: Track) -> None:
+        ahead = self._clock.now() - self._clock.monotonic()
+        state = track.state
+        since = tuple(None if begun is None else begun + ahead for begun in state.since)
+        fact = TrackFact(threshold, rule, metric, track.labels, state.severity, since, state.recent)
+        self._state.put({("series", _series_key(threshold, metric, track.labels)): fact})
+
+    def forget_track(self, threshold: str, metric: str, labels: Labels) -> None:
+        self._state.put({("series", _series_key(threshold, metric, labels)): None})
+
+    def pairs(self) -> dict[str, Pair]:
+        found = self._state.read("transition", PairFact)
+        return {key: (fact.incident, fact.transition) for key, fact in sorted(found.items())}
+
+    def incidents(self) -> list[IncidentFact]:
+        """The open ones."""
+        found = self._state.read("incident", IncidentFact)
+        return [fact for _, fact in sorted(found.items()) if fact.incident.state == "open"]
+
+    def tracks(self) -> list[tuple[TrackFact, Track]]:
+        """Each with its times turned to this process's clock; what lies in the future begins now."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        restored = []
+        for fact in self._state.read("series", TrackFact).values():
+            since = tuple(None if at is None else monotonic - max(0.0, now - at) for at in fact.since)
+            state = SeriesState(fact.severity, since, fact.recent)
+            restored.append((fact, Track(fact.labels, state, seen=monotonic)))
+        return restored
+
+
+def pair_key(incident_id: str, version: int) -> str:
+    """Sorts by incident, then by version."""
+    return f"{incident_id}.{version:06d}"
+
+
+def _series_key(threshold: str, metric: str, labels: Labels) -> str:
+    return msgspec.json.encode((threshold, metric, sorted(labels.items()))).decode()

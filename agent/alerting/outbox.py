@@ -1,0 +1,350 @@
+"""The level-triggered outbox: one worker makes what is shown of each incident equal to what is so.
+
+A storm queues at most one operation per incident, and a restart needs nothing but the table. A post
+that may or may not have arrived is looked for by its nonce before it is sent again. Trouble with Slack
+is told in the log and in `deliveries`, never to Slack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from agent.alerting.delivery import Delivery, Operation
+from agent.alerting.memory import IncidentFact
+from agent.alerting.pace import Method, Pace
+from agent.alerting.route import route
+from agent.alerting.state import State
+from agent.clock import Clock
+from agent.config.schema import SlackRoute
+from agent.errors import (
+    AmbiguousError,
+    AnewError,
+    ChannelError,
+    DeliveryError,
+    RetryError,
+    ShrinkError,
+    TokenError,
+)
+from agent.model import Incident, Transition
+
+log = logging.getLogger(__name__)
+
+BACKOFF, BACKOFF_CAP = 1.0, 300.0
+"""Seconds: the first pause after a failure, doubled each time up to the cap."""
+PARK = 300.0
+"""Seconds between tries while our credentials, or every channel we know, are refused."""
+DEBOUNCE = 10.0
+"""Seconds between an edit that can wait and the call before it on the same message."""
+KEPT_FOR, KEPT = 86400.0, 100
+"""How long, and how many, deliveries of resolved incidents stay listed."""
+_METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find"}
+_ORDER: dict[Operation, int] = {"post": 0, "find": 1, "edit": 2, "reply": 3}
+
+
+class Posted(NamedTuple):
+    """Where a message is: the channel's id and the message's `ts`."""
+
+    channel: str
+    ts: str
+
+
+class Messenger(Protocol):
+    """Speaks to one chat system; raises the DeliveryError tree.
+
+    `small`: leave out all that can be left out. `nonce` is to be found again by `find`.
+    """
+
+    async def post(
+        self,
+        incident: Incident,
+        transition: Transition | None,
+        channel: str,
+        thread_ts: str | None,
+        nonce: str,
+        *,
+        mention: str = "",
+        small: bool = False,
+    ) -> Posted:
+        """The incident's own message (`transition` None), or a reply in its thread about a transition."""
+        ...
+
+    async def edit(
+        self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False
+    ) -> None: ...
+
+    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+        """The message with this nonce, sent after `since` (unix seconds); in a thread if one is given."""
+        ...
+
+
+class Outbox:
+    """`desire` says what should be shown; `run` shows it. `on_change` is called when `deliveries` has changed."""
+
+    def __init__(
+        self,
+        state: State,
+        messenger: Messenger,
+        clock: Clock,
+        *,
+        channel: str = "#alerts",
+        routes: Sequence[SlackRoute] = (),
+        on_change: Callable[[], None] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._state = state
+        self._messenger = messenger
+        self._clock = clock
+        self._default = channel
+        self._routes = tuple(routes)
+        self._on_change = on_change
+        self._rng = rng or random.Random()
+        self._pace = Pace()
+        self._wake = asyncio.Event()
+        self._not_before: dict[str, float] = {}
+        self._called: dict[str, float] = {}
+        self._parked = 0.0
+        self._ids: dict[str, str] = state.read("channel", str)
+        self._rows = state.read("delivery", Delivery)
+        self._load()
+
+    def desire(self, incident: Incident, *, urgent: bool = False) -> None:
+        """Have this version shown; an older one than is known is ignored. `urgent`: somebody acted, so at once."""
+        row = self._rows.get(incident.id)
+        if row is None:
+            to = route(self._routes, incident, self._default)
+            row = self._rows[incident.id] = Delivery(incident, to.channel, to.mention)
+        elif not row.desire(incident):
+            return
+        row.urgent = row.urgent or urgent
+        self._save(row)
+        self._wake.set()
+
+    def reroute(self, channel: str, routes: Sequence[SlackRoute]) -> None:
+        """A new configuration; holds for incidents that have not been told yet."""
+        self._default, self._routes = channel, tuple(routes)
+        for row in self._rows.values():
+            if not row.ts and not row.doing:
+                to = route(self._routes, row.incident, channel)
+                row.channel, row.mention = to.channel, to.mention
+        self._parked = 0.0
+        self._wake.set()
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """Every row, oldest incident first: incident, version shown, state, channel, ts, attempts, error, next_try."""
+        return [row.shown() for _, row in sorted(self._rows.items())]
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        while True:
+            self._wake.clear()
+            row, operation, at = self._pick()
+            now = self._clock.monotonic()
+            if row is None or operation is None or at > now:
+                await self._wait(None if row is None else at - now)
+                continue
+            await self._deliver(row, operation)
+
+    # -- choosing
+
+    def _pick(self) -> tuple[Delivery | None, Operation | None, float]:
+        """The most pressing operation that may be done now; else the one that may be done first, and when."""
+        now = self._clock.monotonic()
+        best: tuple[tuple[float, int, int, str], Delivery, Operation, float] | None = None
+        for row in self._rows.values():
+            operation = row.next()
+            if operation is None:
+                continue
+            at = self._ready(row, operation, now)
+            rank = (max(at, now), _ORDER[operation], -row.incident.severity.rank, row.id)
+            if best is None or rank < best[0]:
+                best = (rank, row, operation, at)
+        return (None, None, 0.0) if best is None else best[1:]
+
+    def _ready(self, row: Delivery, operation: Operation, now: float) -> float:
+        earliest = max(self._parked, self._not_before.get(row.id, 0.0))
+        if operation == "edit" and not row.urgent:
+            earliest = max(earliest, self._called.get(row.id, now - DEBOUNCE) + DEBOUNCE)
+        return max(earliest, self._pace.ready(_METHODS[operation], self._channel(row, operation), now))
+
+    def _channel(self, row: Delivery, operation: Operation) -> str:
+        if operation in ("edit", "reply"):
+            return row.posted_in
+        if operation == "find" and row.doing == "reply":
+            return row.posted_in
+        return self._ids.get(row.channel, row.channel)
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Until something is desired, or time is up."""
+        waiters: list[asyncio.Task[Any]] = [asyncio.create_task(self._wake.wait())]
+        if seconds is not None:
+            waiters.append(asyncio.create_task(self._clock.sleep(seconds)))
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+
+    # -- doing
+
+    async def _deliver(self, row: Delivery, operation: Operation) -> None:
+        """One call. What it is about is on the disk first, so that a kill leaves a trace to look for."""
+        channel = self._channel(row, operation)
+        incident, call = row.incident, row.call if operation == "reply" else None
+        row.begin(operation, self._clock.now())
+        self._save(row)
+        await self._state.flush()
+        method = _METHODS[operation]
+        self._pace.spend(method, channel, self._clock.monotonic())
+        try:
+            posted = await self._call(row, operation, channel, incident, call)
+        except DeliveryError as error:
+            self._failed(row, operation, error)
+        except Exception as error:  # the border: a fault of ours must not end all delivery
+            log.exception("delivery broke", extra={"incident": row.id, "operation": operation})
+            self._failed(row, operation, AmbiguousError("internal", repr(error)))
+        else:
+            self._succeeded(row, operation, posted)
+        now = self._clock.monotonic()
+        if method == "post":  # the gap is from the end of this post to the start of the next
+            self._pace.spend(method, channel, now)
+        self._called[row.id] = now
+        self._save(row)
+        self._prune()
+
+    async def _call(
+        self, row: Delivery, operation: Operation, channel: str, incident: Incident, call: Transition | None
+    ) -> Posted | None:
+        messenger, mention, small = self._messenger, row.mention, row.small
+        if operation == "find":
+            thread = row.ts if row.doing == "reply" else None
+            return await messenger.find(channel, row.nonce, row.asked_at, thread)
+        if operation == "edit":
+            await messenger.edit(incident, channel, row.ts, mention=mention, small=small)
+            return Posted(channel, row.ts)
+        thread = row.ts if operation == "reply" else None
+        return await messenger.post(incident, call, channel, thread, row.nonce, mention=mention, small=small)
+
+    def _succeeded(self, row: Delivery, operation: Operation, posted: Posted | None) -> None:
+        self._parked = 0.0
+        if posted is None:  # looked for and not there: send it again
+            row.state = "pending"
+            return
+        failures = row.attempts - 1
+        if operation == "post" and self._ids.get(row.channel) != posted.channel:
+            self._ids[row.channel] = posted.channel
+            self._state.put({("channel", row.channel): posted.channel})
+        row.done(operation, posted.channel, posted.ts)
+        self._not_before.pop(row.id, None)
+        if failures:  # it works again, so nobody needs to wait for longer
+            self._not_before.clear()
+        log.info(
+            "incident delivered",
+            extra={"incident": row.id, "operation": operation, "version": row.delivered, "failures": failures},
+        )
+
+    def _failed(self, row: Delivery, operation: Operation, error: DeliveryError) -> None:
+        row.error = str(error)
+        now = self._clock.monotonic()
+        log.warning(
+            "delivery failed",
+            extra={
+                "incident": row.id,
+                "operation": operation,
+                "channel": self._channel(row, operation),
+                "attempts": row.attempts,
+                "error": row.error,
+            },
+        )
+        blind = isinstance(error, ChannelError | AnewError) or error.code == "missing_scope"
+        if operation == "find" and blind:
+            # Nobody lets us look. An alert told twice is better than one that is never told.
+            log.error("cannot look for a message that may have arrived; sending again", extra={"incident": row.id})
+            row.state = "pending"
+            return
+        if operation != "find":
+            row.state = "pending"
+        match error:
+            case RetryError():
+                pause = self._backoff(row)
+                if error.after is not None:
+                    pause = max(error.after, 1.0) + self._rng.uniform(0.05, 0.5)
+                    self._pace.pause(_METHODS[operation], now + pause)
+            case TokenError():
+                pause = PARK
+                self._parked = now + PARK
+            case ChannelError():
+                pause = self._divert(row, operation)
+            case AnewError() if operation != "post":
+                row.anew()
+                pause = 0.0
+            case ShrinkError() if operation != "find":
+                pause = 0.0
+                row.state, row.small = ("dead", True) if row.small else ("pending", True)
+            case AmbiguousError() if operation in ("post", "reply"):
+                row.state = "ambiguous"
+                pause = self._backoff(row)
+            case _:
+                pause = self._backoff(row)
+        self._not_before[row.id] = now + pause
+        row.next_try = None if row.state == "dead" else self._clock.now() + pause
+
+    def _divert(self, row: Delivery, operation: Operation) -> float:
+        """Leave a channel that cannot be written to for the default one. Seconds until the next try."""
+        if row.channel == self._default:
+            log.error("the default channel cannot be written to", extra={"channel": row.channel, "error": row.error})
+            pause = PARK
+        else:
+            log.error(
+                "channel cannot be written to, using the default one",
+                extra={"channel": row.channel, "default": self._default, "error": row.error},
+            )
+            row.channel = self._default
+            pause = 0.0
+        if operation != "post" or pause == 0.0:
+            row.anew()
+        return pause
+
+    def _backoff(self, row: Delivery) -> float:
+        pause = min(BACKOFF_CAP, BACKOFF * 2.0 ** min(row.attempts - 1, 20))
+        return pause * self._rng.uniform(0.8, 1.0)
+
+    # -- remembering
+
+    def _load(self) -> None:
+        """Rows of the last process; and incidents that it had no time to desire."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for row in self._rows.values():
+            row.recover()
+            if row.next_try is not None:
+                self._not_before[row.id] = monotonic + min(max(0.0, row.next_try - now), BACKOFF_CAP)
+            if row.error.startswith("ratelimited"):
+                self._pace.pause("post", self._not_before.get(row.id, monotonic))
+        for fact in self._state.read("incident", IncidentFact).values():
+            self.desire(fact.incident)
+
+    def _save(self, row: Delivery) -> None:
+        facts: dict[tuple[str, str], object | None] = {("delivery", row.id): row}
+        if row.resolved and row.state == "delivered":
+            facts["incident", row.id] = None
+        self._state.put(facts)
+        if self._on_change is not None:
+            self._on_change()
+
+    def _prune(self) -> None:
+        """Let go of what is over and told: after a day, and of more than a hundred the oldest."""
+        over = sorted(
+            (row for row in self._rows.values() if row.resolved and row.state in ("delivered", "dead")),
+            key=lambda row: row.incident.updated_at,
+        )
+        limit = self._clock.now() - KEPT_FOR
+        for index, row in enumerate(over):
+            if row.incident.updated_at >= limit and index >= len(over) - KEPT:
+                break
+            del self._rows[row.id]
+            self._not_before.pop(row.id, None)
+            self._called.pop(row.id, None)
+            self._state.put({("delivery", row.id): None, ("incident", row.id): None})

@@ -1,0 +1,189 @@
+"""When a value is a breach: one rule, one series, pure.
+
+A rule has up to two bounds (warning, critical). A level is reached when a result is beyond its bound,
+in N of the last M results where `of` asks so, for as long as `for` asks. It ends at `clear`: the
+distance from the lowest bound to `clear` is the room that every level has before it ends.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from agent.config.schema import ThresholdConfig
+from agent.config.units import Quantity
+from agent.model import Labels, Severity
+
+_OF = re.compile(r"(\d{1,3}) of (\d{1,3})")
+_SEVERITIES = (Severity.WARNING, Severity.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One severity of a rule: beyond `bound` it begins, back past `ends` it is over."""
+
+    severity: Severity
+    bound: float
+    ends: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A threshold made ready: bounds in base units, patterns compiled. `unit` "" accepts any metric.
+
+    `key` changes with anything that changes what the rule means.
+    """
+
+    name: str
+    metric: str
+    above: bool
+    levels: tuple[Level, ...]
+    unit: str
+    hold: float
+    need: int
+    window: int
+    absent_for: float | None
+    absent: Severity
+    match: tuple[tuple[str, re.Pattern[str]], ...]
+    config: ThresholdConfig
+    key: str
+
+    def matches(self, labels: Labels) -> bool:
+        """A label that the series does not have reads as ""."""
+        return all(pattern.fullmatch(labels.get(name, "")) for name, pattern in self.match)
+
+    def beyond(self, value: float, bound: float) -> bool:
+        return value > bound if self.above else value < bound
+
+    def calm(self, value: float) -> bool:
+        """Whether `value` is no breach of any level: for a series at rest, nothing is to be done."""
+        return not any(self.beyond(value, level.bound) for level in self.levels)
+
+    def limit(self, severity: Severity) -> float | None:
+        """The bound of a severity; of the lowest level for one that has none."""
+        bounds = {level.severity: level.bound for level in self.levels}
+        return bounds.get(severity, self.levels[0].bound if self.levels else None)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesState:
+    """What a rule remembers of one series. Times are monotonic seconds.
+
+    `since[i]`: from when level i has been reached without a break, None while it is not.
+    `recent`: for the last results, newest last, how many levels each reached.
+    """
+
+    severity: Severity = Severity.OK
+    since: tuple[float | None, ...] = ()
+    recent: tuple[int, ...] = ()
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing to remember: dropping this state changes no later severity."""
+        return self.severity is Severity.OK and not any(self.recent) and all(s is None for s in self.since)
+
+
+REST = SeriesState()
+
+
+def evaluate(rule: Rule, state: SeriesState, value: float, at: float) -> tuple[SeriesState, Severity]:
+    """Judge one result that came `at` (monotonic seconds). What is not finite is no data: nothing changes."""
+    if not math.isfinite(value):
+        return state, state.severity
+    reached = sum(_reached(rule, state, level, value) for level in rule.levels)
+    recent = (*state.recent, reached)[-rule.window :] if rule.window > 1 else ()
+    counts = recent or (reached,)
+    since: list[float | None] = []
+    severity = Severity.OK
+    for index, level in enumerate(rule.levels):
+        begun = state.since[index] if state.since else None
+        if sum(count > index for count in counts) < rule.need:
+            since.append(None)
+            continue
+        begun = at if begun is None else begun
+        since.append(begun)
+        if at - begun >= rule.hold or state.severity.rank >= level.severity.rank:
+            severity = level.severity
+    after = replace(state, severity=severity, since=tuple(since), recent=recent)
+    return after, severity
+
+
+def _reached(rule: Rule, state: SeriesState, level: Level, value: float) -> bool:
+    """Beyond the bound; or, once the level is on, not yet back past where it ends."""
+    if rule.beyond(value, level.bound):
+        return True
+    return state.severity.rank >= level.severity.rank and rule.beyond(value, level.ends)
+
+
+def compile_rule(config: ThresholdConfig) -> tuple[Rule | None, list[str]]:
+    """The rule that a `[[thresholds]]` table asks for, or None and every fault, as "thresholds.NAME: …"."""
+    faults = _faults(config)
+    if faults:
+        return None, [f"thresholds.{config.name}: {fault}" for fault in faults]
+    need, window = _need(config.of) or (1, 1)
+    levels = _levels(config)
+    rule = Rule(
+        name=config.name,
+        metric=config.metric,
+        above=config.op == ">",
+        levels=levels,
+        unit=next((q.unit for q in _quantities(config) if q.unit), ""),
+        hold=float(config.hold),
+        need=need,
+        window=window,
+        absent_for=None if config.absent_for is None else float(config.absent_for),
+        absent=Severity(config.absent),
+        match=tuple((name, glob(pattern)) for name, pattern in sorted(config.match.items())),
+        config=config,
+        key=_key(config),
+    )
+    return rule, []
+
+
+def glob(pattern: str) -> re.Pattern[str]:
+    """`*` stands for any run of characters, all else for itself."""
+    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+
+
+def _levels(config: ThresholdConfig) -> tuple[Level, ...]:
+    given = [
+        (severity, float(bound))
+        for severity, bound in zip(_SEVERITIES, (config.warning, config.critical), strict=True)
+        if bound is not None
+    ]
+    room = 0.0 if config.clear is None or not given else float(config.clear) - given[0][1]
+    return tuple(Level(severity, bound, bound + room) for severity, bound in given)
+
+
+def _quantities(config: ThresholdConfig) -> list[Quantity]:
+    return [q for q in (config.warning, config.critical, config.clear) if q is not None]
+
+
+def _need(of: str) -> tuple[int, int] | None:
+    match = _OF.fullmatch(of)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _key(config: ThresholdConfig) -> str:
+    bounds = [None if q is None else (float(q), q.unit) for q in (config.warning, config.critical, config.clear)]
+    timing = (float(config.hold), config.of, config.absent_for and float(config.absent_for), config.absent)
+    return repr((config.metric, sorted(config.match.items()), config.op, bounds, timing))
+
+
+def _faults(config: ThresholdConfig) -> list[str]:
+    faults: list[str] = []
+    units = sorted({q.unit for q in _quantities(config) if q.unit})
+    if len(units) > 1:
+        faults.append(f"bounds in different units: {', '.join(units)}")
+    if config.warning is None and config.critical is None and config.absent_for is None:
+        faults.append("expected at least one of warning, critical, absent_for")
+    sign = 1 if config.op == ">" else -1
+    if config.warning is not None and config.critical is not None and sign * (config.critical - config.warning) < 0:
+        faults.append(f"critical must lie beyond warning in the direction of {config.op!r}")
+    first = config.warning if config.warning is not None else config.critical
+    if config.clear is not None and (first is None or sign * (first - config.clear) < 0):
+        faults.append(f"clear must lie on the good side of the bound that {config.op!r} crosses")
+    if config.of and ((pair := _need(config.of)) is None or not 1 <= pair[0] <= pair[1] <= 100):
+        faults.append('of: expected "N of M" with N <= M <= 100, such as "3 of 5"')
+    return faults

@@ -1,0 +1,262 @@
+"""One rule over all of its series: judges results, notices silence, moves incidents."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import re
+from dataclasses import dataclass, replace
+from typing import cast
+
+from agent.alerting.figure import duration, figure
+from agent.alerting.grade import grade, scale_of
+from agent.alerting.incident import Breach, Reading, advance, new_id, open_incident
+from agent.alerting.memory import IncidentFact, Kind, Memory, Pair, Series, Track, TrackFact
+from agent.alerting.threshold import Rule, evaluate
+from agent.clock import Clock
+from agent.model import Incident, Labels, Metric, Severity
+
+log = logging.getLogger(__name__)
+
+_WORD = re.compile(r"\{(?:host|labels|value|limit)\}")
+MAX_SERIES = 10_000
+"""Series with something to remember, per rule; those beyond it are left out, with a fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What every watch of this host shares."""
+
+    name: str
+    clock: Clock
+    rng: random.Random
+    memory: Memory
+    faults: dict[str, None]
+
+    def fault(self, text: str) -> None:
+        """Told in the log once."""
+        if text not in self.faults:
+            self.faults[text] = None
+            log.error("threshold fault", extra={"fault": text})
+
+
+class Watch:
+    """Results and ticks in, (incident, transition) pairs out; every change goes to memory first."""
+
+    def __init__(self, rule: Rule, host: Host) -> None:
+        self.rule = rule
+        self._host = host
+        self._tracks: dict[Series, Track] = {}
+        self._matches: dict[Series, bool] = {}
+        self._since = host.clock.monotonic()
+        self._waiting: Track | None = None
+        """Stands for the series that never came; only with `absent_for`."""
+
+    # -- results
+
+    def judge(self, metric: Metric, pairs: list[Pair]) -> None:
+        """Cheap for the common case: nothing remembered, and nothing to remember."""
+        rule = self.rule
+        idle = rule.absent_for is None and rule.calm(metric.value)
+        if idle and not self._tracks:
+            return
+        series = metric.series
+        track = self._tracks.get(series)
+        if track is None and (idle or not self._matching(series, metric)):
+            return
+        if not self._unit_fits(metric):
+            return
+        if track is None:
+            if len(self._tracks) >= MAX_SERIES:
+                self._host.fault(f"thresholds.{rule.name}: more than {MAX_SERIES} series to remember")
+                return
+            track = self._tracks[series] = Track(metric.labels)
+            if rule.absent_for is not None:  # so that its silence is noticed after a restart too
+                self._keep(series, track)
+        self._take(series, track, metric, pairs)
+
+    def _take(self, series: Series, track: Track, metric: Metric, pairs: list[Pair]) -> None:
+        at = self._host.clock.monotonic()
+        track.seen, track.unit = at, metric.unit
+        self._end_silence(track, pairs)
+        if not math.isfinite(metric.value):
+            return
+        before = track.state
+        track.state, severity = evaluate(self.rule, before, metric.value, at)
+        if track.state != before:  # first, so that a file which holds the incident holds this too
+            self._keep(series, track)
+        self._step(track, metric.value, severity, pairs)
+        if track.idle and self.rule.absent_for is None:
+            del self._tracks[series]
+
+    def _step(self, track: Track, value: float, severity: Severity, pairs: list[Pair]) -> None:
+        """Move the incident about the value to `severity`, if that is a change."""
+        rule, incident = self.rule, track.incident
+        if incident is None and severity.rank == 0:
+            track.worst = None
+            return
+        worse = max if rule.above else min
+        track.worst = value if track.worst is None else worse(track.worst, value)
+        if incident is not None and incident.severity is severity:
+            return
+        limit = rule.limit(severity)
+        scale = scale_of(rule.metric, track.unit)
+        reading = Reading(
+            severity,
+            self._host.clock.now(),
+            value=value,
+            limit=limit,
+            peak=track.worst,
+            grade="" if scale is None else grade(scale, value),
+            summary=self._summary(track, value, limit),
+        )
+        begun = min((since for since in track.state.since if since is not None), default=track.seen)
+        track.incident = self._move(incident, reading, "value", track, pairs, begun=begun)
+
+    # -- absence
+
+    def seek_silence(self, pairs: list[Pair]) -> None:
+        """Open an incident for every series that brought nothing for `absent_for`."""
+        absent_for = self.rule.absent_for
+        if absent_for is None:
+            return
+        now = self._host.clock.monotonic()
+        if not self._tracks and self._waiting is None:
+            self._waiting = Track(self._literal_labels(), seen=self._since)
+        waiting = [] if self._waiting is None else [("waiting", self._waiting)]
+        for kind, track in [*waiting, *(("absence", track) for track in self._tracks.values())]:
+            silent = now - track.seen
+            if track.absence is None and silent > absent_for:
+                summary = f"no data for {duration(silent)}"
+                time = self._host.clock.now()
+                reading = Reading(self.rule.absent, time, silent, absent_for, silent, summary=summary)
+                track.absence = self._move(None, reading, cast("Kind", kind), track, pairs, begun=track.seen)
+
+    def _end_silence(self, track: Track, pairs: list[Pair]) -> None:
+        """Data is back: on this series; and nobody waits for a first one any longer."""
+        waiting, self._waiting = self._waiting, None
+        for silent, kind in ((waiting, "waiting"), (track, "absence")):
+            if silent is not None and silent.absence is not None:
+                reading = Reading(Severity.OK, self._host.clock.now(), note="data is back")
+                silent.absence = self._move(
+                    silent.absence, reading, cast("Kind", kind), silent, pairs, begun=silent.seen
+                )
+
+    def _literal_labels(self) -> Labels:
+        return {name: text for name, text in self.rule.config.match.items() if "*" not in text}
+
+    # -- memory
+
+    def restore_track(self, fact: TrackFact, track: Track) -> None:
+        self._tracks[fact.metric, tuple(sorted(fact.labels.items()))] = track
+
+    def restore_incident(self, fact: IncidentFact) -> None:
+        """Put an open incident of this very rule back; its series is as if seen just now."""
+        incident = fact.incident
+        if fact.kind == "waiting":
+            self._waiting = Track(incident.labels, seen=self._since, absence=incident)
+            return
+        series = (incident.metric, tuple(sorted(incident.labels.items())))
+        track = self._tracks.setdefault(series, Track(incident.labels, seen=self._since))
+        if fact.kind == "absence":
+            track.absence = incident
+        else:
+            track.incident, track.worst, track.unit = incident, incident.peak_value, incident.unit
+            if track.state.severity is not incident.severity:  # its own fact was lost: the incident is the truth
+                track.state = replace(track.state, severity=incident.severity)
+
+    def adopt(self, other: Watch) -> None:
+        """Go on from a watch of the same rule."""
+        self._tracks, self._waiting, self._since = other._tracks, other._waiting, other._since
+
+    def abandon(self, note: str, pairs: list[Pair]) -> None:
+        """The rule is gone: resolve what it has open, forget what it remembers."""
+        for track in [*self._tracks.values(), *([self._waiting] if self._waiting else [])]:
+            reading = Reading(Severity.OK, self._host.clock.now(), note=note)
+            for incident in (track.incident, track.absence):
+                if incident is not None:
+                    self._move(incident, reading, "value", track, pairs, begun=track.seen)
+        for metric, labels in self._tracks:
+            self._host.memory.forget_track(self.rule.name, metric, dict(labels))
+        self._tracks, self._waiting = {}, None
+
+    def incidents(self) -> list[Incident]:
+        tracks = [*self._tracks.values(), *([self._waiting] if self._waiting else [])]
+        return [i for track in tracks for i in (track.incident, track.absence) if i is not None]
+
+    # -- parts
+
+    def _move(
+        self, current: Incident | None, reading: Reading, kind: Kind, track: Track, pairs: list[Pair], *, begun: float
+    ) -> Incident | None:
+        """One transition, remembered and told; returns the incident if it is open afterwards."""
+        if current is None:
+            current_id = new_id(reading.time, self._host.rng)
+            pair: Pair | None = open_incident(current_id, self._breach(reading, kind, track, begun), reading)
+        else:
+            pair = advance(current, reading)
+        if pair is None:
+            return current
+        incident, transition = pair
+        self._host.memory.keep_pair(incident, transition, self.rule.key, kind)
+        pairs.append(pair)
+        log.warning(
+            "incident changed",
+            extra={
+                "incident": incident.id,
+                "transition": str(transition.kind),
+                "severity": str(transition.severity),
+                "threshold": incident.threshold,
+                "metric": incident.metric,
+                "labels": incident.labels,
+                "value": transition.value,
+                "note": transition.note,
+            },
+        )
+        return incident if incident.state == "open" else None
+
+    def _breach(self, reading: Reading, kind: Kind, track: Track, begun: float) -> Breach:
+        return Breach(
+            host=self._host.name,
+            threshold=self.rule.name,
+            metric=self.rule.metric,
+            op=self.rule.config.op if kind == "value" else "absent",
+            started_at=reading.time - (self._host.clock.monotonic() - begun),
+            labels=track.labels,
+            unit=track.unit if kind == "value" else "seconds",
+            runbook=self.rule.config.runbook,
+        )
+
+    def _keep(self, series: Series, track: Track) -> None:
+        """A series at rest needs no place in the file, unless its silence is to be noticed."""
+        if track.state.at_rest and self.rule.absent_for is None:
+            self._host.memory.forget_track(self.rule.name, series[0], track.labels)
+        else:
+            self._host.memory.keep_track(self.rule.name, self.rule.key, series[0], track)
+
+    def _matching(self, series: Series, metric: Metric) -> bool:
+        known = self._matches.get(series)
+        if known is None:
+            known = self.rule.matches(metric.labels)
+            if len(self._matches) < MAX_SERIES:
+                self._matches[series] = known
+        return known
+
+    def _unit_fits(self, metric: Metric) -> bool:
+        if not self.rule.unit or self.rule.unit == metric.unit:
+            return True
+        given = metric.unit or "no unit"
+        self._host.fault(
+            f"thresholds.{self.rule.name}: its bounds are in {self.rule.unit}, but {metric.name} is in {given}"
+        )
+        return False
+
+    def _summary(self, track: Track, value: float, limit: float | None) -> str:
+        words = {
+            "{host}": self._host.name,
+            "{labels}": ", ".join(f"{name}={text}" for name, text in sorted(track.labels.items())),
+            "{value}": figure(value, track.unit),
+            "{limit}": "" if limit is None else figure(limit, track.unit),
+        }
+        return _WORD.sub(lambda found: words[found[0]], self.rule.config.summary)

@@ -1,0 +1,1 @@
+"""What an incident looks like to people, and how it gets to them."""

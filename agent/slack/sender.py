@@ -1,0 +1,223 @@
+"""Incidents to Slack over slack-sdk's WebClient, each call in a thread of its own under one deadline.
+
+The SDK is imported in that thread, at the first call. It retries nothing by itself: after a dropped
+connection it would post twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from agent.alerting.outbox import Posted
+from agent.config.schema import SlackConfig
+from agent.errors import AmbiguousError, ChannelError, DeliveryError, RetryError, TokenError
+from agent.model import Incident, Transition, TransitionKind
+from agent.slack.blocks import Message, message, reply
+from agent.slack.errors import answer_error
+
+if TYPE_CHECKING:
+    from slack_sdk import WebClient
+
+EVENT_TYPE = "tocsin_incident"
+"""The metadata event type under which a message's nonce is kept."""
+_LOOK_BACK = 120.0
+"""Seconds before the first attempt from which history is read: Slack's clock is not ours."""
+_PAGES = 10
+_quiet = logging.getLogger("agent.slack.sdk")
+_quiet.setLevel(logging.CRITICAL)  # the outbox tells what failed, once
+
+
+class SlackMessenger:
+    """A `Messenger`. The token is read when the client is built, and anew after it was refused."""
+
+    def __init__(self, config: SlackConfig) -> None:
+        if config.bot_token is None:
+            raise ValueError("a SlackMessenger needs a bot_token")
+        self._token = config.bot_token
+        self._base_url = config.base_url.rstrip("/") + "/"
+        self._timeout = float(config.timeout)
+        self._dashboard_url = config.dashboard_url
+        self._client: WebClient | None = None
+        self._channels: dict[str, str] = {}
+
+    async def post(
+        self,
+        incident: Incident,
+        transition: Transition | None,
+        channel: str,
+        thread_ts: str | None,
+        nonce: str,
+        *,
+        mention: str = "",
+        small: bool = False,
+    ) -> Posted:
+        if transition is None:
+            content = message(incident, dashboard_url=self._dashboard_url, mention=mention, small=small)
+        else:
+            content = reply(incident, transition, mention=mention, small=small)
+        broadcast = transition is not None and transition.kind is TransitionKind.ESCALATED
+        answer = await self._call(
+            "chat.postMessage",
+            {
+                "channel": channel,
+                **_body(content),
+                "thread_ts": thread_ts,
+                "reply_broadcast": True if broadcast and thread_ts else None,
+                "metadata": {"event_type": EVENT_TYPE, "event_payload": {"nonce": nonce}},
+                "unfurl_links": False,
+                "unfurl_media": False,
+            },
+        )
+        self._channels[channel] = answer["channel"]
+        return Posted(answer["channel"], answer["ts"])
+
+    async def edit(self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False) -> None:
+        content = message(incident, dashboard_url=self._dashboard_url, mention=mention, small=small)
+        await self._call("chat.update", {"channel": channel, "ts": ts, **_body(content, clear=True)})
+
+    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+        channel_id = await self._channel_id(channel)
+        arguments = {"channel": channel_id, "include_all_metadata": True, "limit": 100}
+        method = "conversations.history"
+        if thread_ts is None:
+            arguments["oldest"] = f"{since - _LOOK_BACK:.6f}"
+        else:
+            method, arguments["ts"] = "conversations.replies", thread_ts
+        async for answer in self._pages(method, arguments):
+            for found in answer.get("messages", []):
+                metadata = found.get("metadata") or {}
+                if metadata.get("event_type") == EVENT_TYPE and metadata.get("event_payload", {}).get("nonce") == nonce:
+                    return Posted(channel_id, found["ts"])
+        return None
+
+    async def _channel_id(self, channel: str) -> str:
+        """History wants an id; the id of a name is known from a post, or looked up."""
+        if channel[:1] in "CGD" and channel.isalnum() and channel.isupper():
+            return channel
+        if channel not in self._channels:
+            arguments = {"exclude_archived": True, "limit": 200, "types": "public_channel,private_channel"}
+            async for answer in self._pages("conversations.list", arguments):
+                self._channels.update({f"#{found['name']}": found["id"] for found in answer.get("channels", [])})
+        known = self._channels.get(channel) or self._channels.get(f"#{channel}")
+        if known is None:
+            raise ChannelError("channel_not_found", f"no id is known for {channel}")
+        return known
+
+    async def _pages(self, method: str, arguments: dict[str, Any]) -> Any:
+        cursor = None
+        for _ in range(_PAGES):
+            answer = await self._call(method, {**arguments, "cursor": cursor}, json=False)
+            yield answer
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return
+
+    async def _call(self, method: str, arguments: dict[str, Any], *, json: bool = True) -> dict[str, Any]:
+        """One request; the DeliveryError tree on anything but an answer that is ok."""
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            async with asyncio.timeout(self._timeout + 2):
+                return await _in_thread(lambda: self._request(method, given, json=json))
+        except TimeoutError:
+            raise AmbiguousError("timeout", f"no answer within {self._timeout:g} s") from None
+        except TokenError:
+            self._client = None
+            raise
+
+    def _request(self, method: str, arguments: dict[str, Any], *, json: bool) -> dict[str, Any]:
+        """Thread side."""
+        import http.client  # noqa: PLC0415
+        import urllib.error  # noqa: PLC0415
+
+        from slack_sdk.errors import SlackApiError, SlackRequestError  # noqa: PLC0415
+
+        try:
+            client = self._connect()
+            kind: dict[str, Any] = {"json": arguments} if json else {"params": arguments}
+            answer = client.api_call(method, **kind)
+        except SlackApiError as error:
+            raise _refusal(error.response) from None
+        except urllib.error.URLError as error:
+            raise _unreachable(error.reason) from None
+        except (OSError, http.client.HTTPException) as error:  # reset, closed or silent after we had spoken
+            raise AmbiguousError("connection", repr(error)) from None
+        except (SlackRequestError, ValueError) as error:
+            raise RetryError("request", str(error)) from None
+        data = answer.data
+        if not isinstance(data, dict):
+            raise AmbiguousError("no_json", "no answer of the API")
+        return data
+
+    def _connect(self) -> WebClient:
+        from slack_sdk import WebClient  # noqa: PLC0415
+
+        if self._client is None:
+            try:
+                token = self._token.reveal()
+            except ValueError as error:
+                raise TokenError("not_authed", str(error)) from None
+            timeout = max(1, round(self._timeout))
+            self._client = WebClient(token, base_url=self._base_url, timeout=timeout, retry_handlers=[], logger=_quiet)
+        return self._client
+
+
+def _body(content: Message, *, clear: bool = False) -> dict[str, Any]:
+    """`clear`: an edit must say that there are none, or the old ones stay."""
+    return {
+        "text": content.text,
+        "blocks": content.blocks or ([] if clear else None),
+        "attachments": content.attachments or ([] if clear else None),
+    }
+
+
+def _refusal(response: Any) -> DeliveryError:
+    data = response.data if isinstance(response.data, dict) else {}
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    code = data.get("error", "")
+    # Where the body was no JSON, the SDK writes a sentence of its own into "error".
+    code = code if isinstance(code, str) and code.replace("_", "").isalnum() else ""
+    return answer_error(response.status_code, headers.get("retry-after"), code)
+
+
+def _unreachable(reason: object) -> DeliveryError:
+    """A connection that was never made carried nothing; one that broke may have."""
+    import socket  # noqa: PLC0415
+    import ssl  # noqa: PLC0415
+
+    never = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
+    if isinstance(reason, never) or getattr(reason, "errno", None) in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return RetryError("unreachable", str(reason))
+    return AmbiguousError("connection", str(reason))
+
+
+async def _in_thread(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A daemon thread per call: one that hangs can hold up neither the next call nor our exit."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[dict[str, Any]] = loop.create_future()
+
+    def settle(result: dict[str, Any] | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result or {})
+
+    def work() -> None:
+        result: dict[str, Any] | None = None
+        error: BaseException | None = None
+        try:
+            result = call()
+        except BaseException as caught:  # noqa: BLE001  # whatever it is, it belongs to the caller
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name="slack", daemon=True).start()
+    return await future

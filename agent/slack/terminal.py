@@ -1,0 +1,68 @@
+"""The same facts as text, for where there is no Slack: on standard output, nothing is hidden on a first try."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from agent.alerting.outbox import Posted
+from agent.model import Incident, Transition
+from agent.slack.blocks import facts, headline, links, plain
+
+_WIDTH = 16
+
+
+class TerminalMessenger:
+    """A `Messenger` that prints. `stream` None is standard output as it is when printing."""
+
+    def __init__(self, dashboard_url: str = "", stream: TextIO | None = None) -> None:
+        self._dashboard_url = dashboard_url
+        self._stream = stream
+
+    async def post(
+        self,
+        incident: Incident,
+        transition: Transition | None,
+        channel: str,
+        thread_ts: str | None,
+        nonce: str,
+        *,
+        mention: str = "",
+        small: bool = False,
+    ) -> Posted:
+        """A reply repeats what the edit before it has printed, so it prints nothing."""
+        del channel, thread_ts, mention, small
+        if transition is None:
+            self._print(incident)
+        return Posted("terminal", nonce)
+
+    async def edit(self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False) -> None:
+        del channel, ts, mention, small
+        self._print(incident)
+
+    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+        """What was printed before a restart is gone from nobody's eyes, but nobody can tell: print again."""
+        del channel, nonce, since, thread_ts
+        return None
+
+    def _print(self, incident: Incident) -> None:
+        print(block(incident, self._dashboard_url), file=self._stream or sys.stdout, flush=True)
+
+
+def block(incident: Incident, dashboard_url: str = "") -> str:
+    """The incident in one readable block of lines; no control character of a host's gets through."""
+    rows = [*facts(incident), ("Since", _moment(incident.started_at))]
+    if incident.resolved_at is not None:
+        rows.append(("Resolved", _moment(incident.resolved_at)))
+    rows += links(incident, dashboard_url)
+    rows.append(("Incident", incident.id))
+    lines = [f"[{headline(incident)}]"]
+    if incident.summary:
+        lines.append(f"  {plain(incident.summary, 500)}")
+    lines += [f"  {name:<{_WIDTH}} {text}" for name, text in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

@@ -1,0 +1,529 @@
+"""A Slack of our own, as strict as the real one: an HTTP server on a free loopback port.
+
+    async with FakeSlack() as slack:
+        slack.add_channel("#alerts")
+        ...                                   # base_url=slack.url, token=slack.token
+        slack.fail(rate_limited(3), html(500), silence())
+        assert slack.messages("#alerts")[0].text
+
+It keeps channels, messages, threads and metadata, checks token, arguments, limits and escaping, and
+records every call with its time. `python -m tests.fakes.slack` runs one to look at by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from aiohttp import web
+
+from tests.fakes.slack_rules import Refusal, check_message, pings, texts
+
+FaultKind = Literal["rate_limited", "html", "empty", "reset", "silence", "unanswered", "error", "slow"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with one call. `number`: seconds or HTTP status; `code`: the API's word."""
+
+    kind: FaultKind
+    number: float = 0
+    code: str = ""
+    method: str = ""
+
+
+def rate_limited(seconds: int, method: str = "") -> Fault:
+    """429 with Retry-After; until it is over every call of the method gets another, and is a violation."""
+    return Fault("rate_limited", seconds, method=method)
+
+
+def html(status: int = 500, method: str = "") -> Fault:
+    return Fault("html", status, method=method)
+
+
+def empty(method: str = "") -> Fault:
+    """200 and nothing."""
+    return Fault("empty", method=method)
+
+
+def reset(method: str = "") -> Fault:
+    """The connection is torn down; nothing was done."""
+    return Fault("reset", method=method)
+
+
+def silence(method: str = "") -> Fault:
+    """Accepted, nothing done, and never an answer."""
+    return Fault("silence", method=method)
+
+
+def unanswered(method: str = "") -> Fault:
+    """Accepted and done, and never an answer."""
+    return Fault("unanswered", method=method)
+
+
+def refused(code: str, method: str = "") -> Fault:
+    return Fault("error", code=code, method=method)
+
+
+def slow(seconds: float, method: str = "") -> Fault:
+    """Done and answered, but late."""
+    return Fault("slow", seconds, method=method)
+
+
+@dataclass
+class Call:
+    """One request. `at` is monotonic; `outcome` is "ok", the API's error, or the fault's kind."""
+
+    method: str
+    at: float
+    arguments: dict[str, Any]
+    outcome: str = ""
+
+
+@dataclass
+class Said:
+    """One message as it stands. `shown` False: Slack answered 200 and dropped it, for it came too fast."""
+
+    channel: str
+    ts: str
+    text: str
+    blocks: list[dict[str, Any]]
+    attachments: list[dict[str, Any]]
+    metadata: dict[str, Any] | None
+    thread_ts: str | None = None
+    broadcast: bool = False
+    shown: bool = True
+    edits: int = 0
+    reactions: list[str] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
+
+    @property
+    def everything(self) -> str:
+        """All text of the message, fallback first."""
+        return "\n".join([self.text, *texts(self.blocks), *texts(self.attachments)])
+
+    @property
+    def colour(self) -> str:
+        return str(self.attachments[0].get("color", "")) if self.attachments else ""
+
+    @property
+    def pings(self) -> list[str]:
+        return pings(self.everything)
+
+
+@dataclass
+class Channel:
+    id: str
+    name: str
+    archived: bool = False
+    member: bool = True
+    restricted: bool = False
+    said: list[Said] = field(default_factory=list)
+    last_post: float = float("-inf")
+
+
+class FakeSlack:
+    """See the module. `token` is what it accepts; `scopes` what that token may do."""
+
+    def __init__(self, *, token: str = "xoxb-fake-token", port: int = 0) -> None:
+        self.token = token
+        self.scopes = {"chat:write", "channels:history", "groups:history", "channels:read", "reactions:write"}
+        self.calls: list[Call] = []
+        self.violations: list[Call] = []
+        self._port = port
+        self._channels: dict[str, Channel] = {}
+        self._faults: deque[Fault] = deque()
+        self._limited: dict[str, float] = {}
+        self._edits: deque[float] = deque()
+        self._last_ts = 0
+        self._stopping = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=4 * 1024 * 1024)
+        app.router.add_route("*", "/api/{method}", self._serve)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.5, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await site.start()
+        address = self._runner.addresses[0]
+        self.url = f"http://127.0.0.1:{address[1]}/api/"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping.set()
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    # -- for tests
+
+    def add_channel(self, name: str, **traits: Any) -> Channel:
+        """A channel by its name with "#"; traits: archived, member, restricted."""
+        channel = Channel(f"C{len(self._channels) + 1:08d}", name, **traits)
+        self._channels[channel.id] = channel
+        return channel
+
+    def fail(self, *faults: Fault) -> None:
+        """The next calls fail like this, one each, in order; a fault with a method waits for that one."""
+        self._faults.extend(faults)
+
+    def calm(self) -> None:
+        """No fault from here on, and no window still open."""
+        self._faults.clear()
+        self._limited.clear()
+
+    @property
+    def faults_left(self) -> int:
+        return len(self._faults)
+
+    def messages(self, channel: str) -> list[Said]:
+        """What people see in a channel, oldest first, without replies in threads."""
+        return [said for said in self._find(channel).said if said.shown and said.thread_ts is None]
+
+    def replies(self, channel: str, ts: str) -> list[Said]:
+        return [said for said in self._find(channel).said if said.shown and said.thread_ts == ts]
+
+    def delete(self, said: Said) -> None:
+        """Somebody deletes a message."""
+        self._channels[said.channel].said.remove(said)
+
+    def called(self, method: str) -> list[Call]:
+        return [call for call in self.calls if call.method == method]
+
+    async def until(self, condition: Callable[[], Any], timeout: float = 20.0) -> None:
+        """Wait for something to become true here; AssertionError with the calls so far if it does not."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout} s; calls: {[(c.method, c.outcome) for c in self.calls]}")
+            await asyncio.sleep(0.01)
+
+    # -- the server
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        method = request.match_info["method"]
+        call = Call(method, time.monotonic(), await _arguments(request))
+        self.calls.append(call)
+        until = self._limited.get(method, float("-inf"))
+        if call.at < until:
+            self.violations.append(call)
+            return self._limit(call, until - call.at)
+        fault = self._take_fault(method)
+        if fault is None:
+            return self._answer(call, request)
+        return await self._play(fault, call, request)
+
+    async def _play(self, fault: Fault, call: Call, request: web.Request) -> web.StreamResponse:
+        match fault.kind:
+            case "rate_limited":
+                self._limited[call.method] = time.monotonic() + fault.number
+                return self._limit(call, fault.number)
+            case "slow":
+                await asyncio.sleep(fault.number)
+                return self._answer(call, request)
+            case "unanswered":
+                self._answer(call, request)
+        call.outcome = fault.code or fault.kind
+        match fault.kind:
+            case "html":
+                page = "<html><body><h1>Something went wrong</h1></body></html>"
+                return web.Response(status=int(fault.number), text=page, content_type="text/html")
+            case "empty":
+                return web.Response(status=200, content_type="application/json")
+            case "error":
+                return web.json_response({"ok": False, "error": fault.code})
+            case "silence" | "unanswered":
+                await self._stopping.wait()
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
+
+    def _limit(self, call: Call, seconds: float) -> web.Response:
+        call.outcome = "rate_limited"
+        headers = {"Retry-After": str(max(1, -int(-seconds // 1)))}
+        return web.json_response({"ok": False, "error": "ratelimited"}, status=429, headers=headers)
+
+    def _answer(self, call: Call, request: web.Request) -> web.Response:
+        try:
+            self._authorise(call, request)
+            handler = _METHODS.get(call.method)
+            if handler is None:
+                raise Refusal("unknown_method")
+            answer = handler(self, call.arguments)
+        except Refusal as refusal:
+            call.outcome = refusal.code
+            if refusal.code == "ratelimited":
+                return self._limit(call, 10)
+            return web.json_response({"ok": False, "error": refusal.code, "detail": str(refusal)})
+        call.outcome = "ok"
+        return web.json_response({"ok": True, **answer})
+
+    def _authorise(self, call: Call, request: web.Request) -> None:
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ") or call.arguments.get("token", "")
+        if not given:
+            raise Refusal("not_authed")
+        if given != self.token:
+            raise Refusal("invalid_auth")
+        if call.method in _SCOPES and not self.scopes & _SCOPES[call.method]:
+            raise Refusal("missing_scope")
+
+    def _take_fault(self, method: str) -> Fault | None:
+        for fault in self._faults:
+            if fault.method in ("", method):
+                self._faults.remove(fault)
+                return fault
+        return None
+
+    # -- the methods
+
+    def _post(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        channel = self._writable(arguments)
+        text, blocks, attachments = _content(arguments)
+        check_message(text, blocks, attachments)
+        thread = arguments.get("thread_ts")
+        if thread is not None and not any(said.ts == thread for said in channel.said):
+            raise Refusal("thread_not_found")
+        now = time.monotonic()
+        said = Said(
+            channel.id,
+            self._next_ts(),
+            text[:40_000],
+            blocks,
+            attachments,
+            _metadata(arguments),
+            thread,
+            _truth(arguments.get("reply_broadcast")),
+            shown=now - channel.last_post >= 0.95,
+            history=[text],
+        )
+        channel.last_post = now
+        channel.said.append(said)
+        return {"channel": channel.id, "ts": said.ts, "message": _public(said, metadata=True)}
+
+    def _update(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        channel = self._by_id(arguments)
+        if channel.archived:
+            raise Refusal("is_archived")
+        said = next((said for said in channel.said if said.ts == arguments.get("ts")), None)
+        if said is None:
+            raise Refusal("message_not_found")
+        text, blocks, attachments = _content(arguments)
+        check_message(text, blocks, attachments, editing=True)
+        self._count_edit()
+        said.text, said.blocks, said.edits = text, blocks, said.edits + 1
+        if "attachments" in arguments:
+            said.attachments = attachments
+        said.history.append(text)
+        return {"channel": channel.id, "ts": said.ts, "text": text}
+
+    def _count_edit(self) -> None:
+        now = time.monotonic()
+        while self._edits and now - self._edits[0] > 60:
+            self._edits.popleft()
+        if len(self._edits) >= 50:
+            raise Refusal("ratelimited")
+        self._edits.append(now)
+
+    def _ephemeral(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._writable(arguments)
+        if not arguments.get("user"):
+            raise Refusal("user_not_in_channel")
+        check_message(*_content(arguments))
+        return {"message_ts": self._next_ts()}
+
+    def _history(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        channel = self._readable(arguments)
+        oldest, latest = float(arguments.get("oldest") or 0), float(arguments.get("latest") or "inf")
+        found = [
+            said
+            for said in reversed(channel.said)
+            if said.shown and (said.thread_ts is None or said.broadcast) and oldest < float(said.ts) < latest
+        ]
+        return _page(found, arguments)
+
+    def _replies(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        channel = self._readable(arguments)
+        parent = arguments.get("ts")
+        found = [said for said in channel.said if said.shown and parent in (said.ts, said.thread_ts)]
+        if not found:
+            raise Refusal("thread_not_found")
+        return _page(found, arguments)
+
+    def _list(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        hidden = _truth(arguments.get("exclude_archived"))
+        channels = [channel for channel in self._channels.values() if not (hidden and channel.archived)]
+        return {
+            "channels": [{"id": channel.id, "name": channel.name.removeprefix("#")} for channel in channels],
+            "response_metadata": {"next_cursor": ""},
+        }
+
+    def _permalink(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        channel, ts = self._by_id(arguments), str(arguments.get("message_ts"))
+        if not any(said.ts == ts for said in channel.said):
+            raise Refusal("message_not_found")
+        return {"channel": channel.id, "permalink": f"https://fake.slack.com/archives/{channel.id}/p{ts}"}
+
+    def _react(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        channel, name = self._readable(arguments), str(arguments.get("name", ""))
+        said = next((said for said in channel.said if said.ts == arguments.get("timestamp")), None)
+        if said is None:
+            raise Refusal("message_not_found")
+        if not name or ":" in name:
+            raise Refusal("invalid_name")
+        if name in said.reactions:
+            raise Refusal("already_reacted")
+        said.reactions.append(name)
+        return {}
+
+    def _who(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"url": "https://fake.slack.com/", "team": "Fake", "user": "tocsin", "team_id": "T1", "user_id": "U1"}
+
+    # -- parts
+
+    def _find(self, name: str) -> Channel:
+        named = [c for c in self._channels.values() if name in (c.id, c.name, c.name.removeprefix("#"))]
+        if not named:
+            raise Refusal("channel_not_found", name)
+        return named[0]
+
+    def _by_id(self, arguments: dict[str, Any]) -> Channel:
+        """These methods take no names."""
+        channel = self._channels.get(str(arguments.get("channel")))
+        if channel is None:
+            raise Refusal("channel_not_found", str(arguments.get("channel")))
+        return channel
+
+    def _writable(self, arguments: dict[str, Any]) -> Channel:
+        channel = self._find(str(arguments.get("channel", "")))
+        if channel.archived:
+            raise Refusal("is_archived")
+        if channel.restricted:
+            raise Refusal("restricted_action")
+        if not channel.member and "chat:write.public" not in self.scopes:
+            raise Refusal("not_in_channel")
+        return channel
+
+    def _readable(self, arguments: dict[str, Any]) -> Channel:
+        channel = self._by_id(arguments)
+        if not channel.member:
+            raise Refusal("not_in_channel")
+        return channel
+
+    def _next_ts(self) -> str:
+        self._last_ts = max(self._last_ts + 1, int(time.time() * 1_000_000))
+        seconds, micros = divmod(self._last_ts, 1_000_000)
+        return f"{seconds}.{micros:06d}"
+
+
+_SCOPES = {
+    "chat.postMessage": {"chat:write"},
+    "chat.update": {"chat:write"},
+    "chat.postEphemeral": {"chat:write"},
+    "conversations.history": {"channels:history", "groups:history"},
+    "conversations.replies": {"channels:history", "groups:history"},
+    "conversations.list": {"channels:read", "groups:read"},
+    "reactions.add": {"reactions:write"},
+}
+_METHODS: dict[str, Callable[[FakeSlack, dict[str, Any]], dict[str, Any]]] = {
+    "chat.postMessage": FakeSlack._post,
+    "chat.update": FakeSlack._update,
+    "chat.postEphemeral": FakeSlack._ephemeral,
+    "chat.getPermalink": FakeSlack._permalink,
+    "conversations.history": FakeSlack._history,
+    "conversations.replies": FakeSlack._replies,
+    "conversations.list": FakeSlack._list,
+    "reactions.add": FakeSlack._react,
+    "auth.test": FakeSlack._who,
+}
+
+
+async def _arguments(request: web.Request) -> dict[str, Any]:
+    """Query, form and JSON are all taken, as the real server does."""
+    arguments: dict[str, Any] = dict(request.query)
+    if request.content_type == "application/json":
+        body = await request.text()
+        if body:
+            arguments.update(json.loads(body))
+    else:
+        arguments.update(await request.post())
+    return arguments
+
+
+def _content(arguments: dict[str, Any]) -> tuple[str, list[Any], list[Any]]:
+    text = arguments.get("text") or ""
+    if not isinstance(text, str):
+        raise Refusal("invalid_arguments", "text")
+    return text, _parsed(arguments, "blocks"), _parsed(arguments, "attachments")
+
+
+def _parsed(arguments: dict[str, Any], key: str) -> Any:
+    """A form carries structures as JSON text."""
+    value = arguments.get(key) or []
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise Refusal(f"invalid_{key}_format" if key == "blocks" else f"invalid_{key}") from None
+    return value
+
+
+def _metadata(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    value = _parsed(arguments, "metadata") or None
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("event_type"), str) or not value["event_type"]:
+        raise Refusal("invalid_metadata_format")
+    if not isinstance(value.get("event_payload"), dict):
+        raise Refusal("invalid_metadata_format")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    return value in (True, 1, "1", "true", "True")
+
+
+def _public(said: Said, *, metadata: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"type": "message", "ts": said.ts, "text": said.text, "blocks": said.blocks}
+    if said.attachments:
+        shown["attachments"] = said.attachments
+    if said.thread_ts is not None:
+        shown["thread_ts"] = said.thread_ts
+    if metadata and said.metadata is not None:
+        shown["metadata"] = said.metadata
+    return shown
+
+
+def _page(found: list[Said], arguments: dict[str, Any]) -> dict[str, Any]:
+    limit = int(arguments.get("limit") or 100)
+    if not 1 <= limit <= 999:
+        raise Refusal("invalid_limit")
+    start = int(arguments.get("cursor") or 0)
+    metadata = _truth(arguments.get("include_all_metadata"))
+    more = start + limit < len(found)
+    return {
+        "messages": [_public(said, metadata=metadata) for said in found[start : start + limit]],
+        "has_more": more,
+        "response_metadata": {"next_cursor": str(start + limit) if more else ""},
+    }
+
+
+async def _main() -> None:
+    async with FakeSlack() as slack:
+        slack.add_channel("#alerts")
+        print(f"base_url = {slack.url!r}, token {slack.token}", flush=True)
+        shown = 0
+        while True:
+            await asyncio.sleep(0.2)
+            for call in slack.calls[shown:]:
+                print(f"{call.at:.3f} {call.method} {call.outcome} {json.dumps(call.arguments)[:300]}", flush=True)
+            shown = len(slack.calls)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
