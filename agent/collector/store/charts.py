@@ -13,7 +13,9 @@ from agent.collector.store.schema import envelopes, marks, samples, samples_1h, 
 
 MAX_POINTS = 5000
 MAX_POINTS_PER_ANSWER = 200_000
-ROLLED = "rolled"
+MINUTES_ROLLED = "minutes rolled"
+HOURS_ROLLED = "hours rolled"
+"""Marks: the last envelope id whose samples are in the roll-ups."""
 
 Points = list[tuple[float, float]]
 Sums = dict[int, dict[int, tuple[float, int]]]
@@ -35,7 +37,8 @@ async def points(
         return await _raw(connection, ids, start=start, end=end, width=width, exact=step <= 0)
     seconds = math.ceil(width)
     resolution = 3600 if seconds > 3600 else 60
-    border = _floor(await unrolled_since(connection, host, end), resolution)
+    mark = MINUTES_ROLLED if resolution == 60 else HOURS_ROLLED
+    border = _floor(await unrolled_since(connection, host, end, mark), resolution)
     sums: Sums = {}
     first, last = _floor(start, resolution), min(border, end)
     await _add_rollup(connection, sums, ids, start=first, end=last, resolution=resolution, seconds=seconds)
@@ -46,12 +49,12 @@ async def points(
     }
 
 
-async def unrolled_since(connection: AsyncConnection, host: int, end: float) -> float:
+async def unrolled_since(connection: AsyncConnection, host: int, end: float, mark: str) -> float:
     """The time from which on a roll-up of this host may be missing or incomplete; `end` if none is."""
-    mark = (await connection.execute(select(marks.c.value).where(marks.c.name == ROLLED))).scalar_one_or_none()
+    done = (await connection.execute(select(marks.c.value).where(marks.c.name == mark))).scalar_one_or_none()
     table = envelopes.c
     query = select(func.min(table.time)).where(
-        table.id > (mark or 0),
+        table.id > (done or 0),
         table.host_id + 0 == host,  # the few newest rows are read, not the index over all of the host's
         table.kind == "metrics",
     )

@@ -134,10 +134,25 @@ class Dialect:
         """
         if not rows:
             return
+        tail = self.conflict(table, columns, key=key, keep=keep, version=version, owner=owner)
+        await connection.exec_driver_sql(self._insert(table, columns) + tail, list(rows))
+
+    def conflict(
+        self,
+        table: str,
+        columns: Sequence[str],
+        *,
+        key: Sequence[str],
+        keep: Sequence[str] = (),
+        version: str = "",
+        owner: str = "",
+    ) -> str:
+        """How an insert ends that shall do what `upsert` says."""
         changed = [name for name in columns if name not in (*key, *keep, owner, version)]
         changed += [version] if version else []
-        tail = (self._mysql_tail if self.mysql else self._sqlite_tail)(table, key, changed, version, owner)
-        await connection.exec_driver_sql(self._insert(table, columns) + tail, list(rows))
+        if self.mysql:
+            return self._mysql_tail(table, key[0], changed, version, owner)
+        return self._sqlite_tail(table, key, changed, version, owner)
 
     async def envelopes(self, connection: AsyncConnection, rows: Sequence[EnvelopeRow]) -> None:
         """Plain inserts of identities; IntegrityError if one is there already."""
@@ -197,7 +212,7 @@ class Dialect:
         return f"{target}UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in changed)}{where}"
 
     @staticmethod
-    def _mysql_tail(table: str, key: Sequence[str], changed: Sequence[str], version: str, owner: str) -> str:
+    def _mysql_tail(table: str, key: str, changed: Sequence[str], version: str, owner: str) -> str:
         """MySQL has no WHERE here. It assigns from left to right, so the version, which each looks at, goes last."""
         conditions = [f"VALUES({version}) > {table}.{version}"] if version else []
         conditions += [f"VALUES({owner}) = {table}.{owner}"] if owner else []
@@ -206,7 +221,7 @@ class Dialect:
             f"{name} = IF({test}, VALUES({name}), {table}.{name})" if test else f"{name} = VALUES({name})"
             for name in changed
         ]
-        return f" ON DUPLICATE KEY UPDATE {', '.join(pairs or [f'{key[0]} = {table}.{key[0]}'])}"
+        return f" ON DUPLICATE KEY UPDATE {', '.join(pairs or [f'{key} = {table}.{key}'])}"
 
 
 def _parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:

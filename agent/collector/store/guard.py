@@ -14,9 +14,9 @@ SECONDS = 60
 
 
 @asynccontextmanager
-async def guarded() -> AsyncIterator[None]:
+async def guarded(seconds: float | None = SECONDS) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             yield
     except StoreError:
         raise

@@ -10,9 +10,12 @@ from agent.collector.store.dialect import Dialect, open_engine
 from agent.collector.store.guard import guarded
 from agent.collector.store.migrate import migrate
 from agent.collector.store.names import canonical
+from agent.collector.store.prune import Prune
 from agent.collector.store.reader import Reader
+from agent.collector.store.rollup import Rollup
 from agent.collector.store.rows import HostRow
 from agent.collector.store.writer import Writer
+from agent.config.schema import RetentionConfig
 from agent.errors import StoreError
 from agent.transport.wire import encode
 
@@ -28,6 +31,8 @@ class Store:
         self._engine = open_engine(url, password)
         self._dialect = Dialect(self._engine)
         self._writer = Writer(self._engine, self._dialect, clock or SystemClock())
+        self._rollup = Rollup(self._engine, self._dialect)
+        self._prune = Prune(self._engine)
         self.reader = Reader(self._engine)
 
     @classmethod
@@ -69,6 +74,21 @@ class Store:
         ]
         async with guarded(), self._engine.begin() as connection:
             await self._dialect.upsert(connection, "hosts", HOST_COLUMNS, values, key=("name",), keep=("first_seen",))
+
+    async def roll_minutes(self, now: float, samples_kept: float) -> bool:
+        """Rolls the next portion of samples up to minutes; whether there is more."""
+        async with guarded():
+            return await self._rollup.minutes(now, samples_kept)
+
+    async def roll_hours(self, now: float, minutes_kept: float) -> bool:
+        """Rolls the next portion of minutes up to hours; whether there is more."""
+        async with guarded():
+            return await self._rollup.hours(now, minutes_kept)
+
+    async def prune(self, now: float, kept: RetentionConfig) -> int:
+        """Deletes what is old, which takes as long as it takes; returns the number of rows."""
+        async with guarded(seconds=None):
+            return await self._prune.run(now, kept)
 
     async def aclose(self) -> None:
         await self._engine.dispose()
