@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import gc
 import threading
 
 import pytest
@@ -153,7 +154,9 @@ async def test_an_earlier_hang_is_not_waited_for_again(machine):
 
 
 async def test_a_hanging_mount_that_is_unmounted_by_force(machine):
-    """It is forgotten with its late error, and nothing complains."""
+    """It is forgotten with its late error, and asyncio has nothing to complain of."""
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     answering = threading.Event()
 
     def statvfs(path):
@@ -172,6 +175,8 @@ async def test_a_hanging_mount_that_is_unmounted_by_force(machine):
     answering.set()
     await collect_until(probe, lambda _found: not probe._calls)
     await probe.aclose()
+    gc.collect()
+    assert complaints == []
 
 
 def test_a_line_with_and_without_optional_fields():

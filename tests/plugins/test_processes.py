@@ -2,6 +2,8 @@ import os
 
 import pytest
 
+import plugins.processes
+from agent.plugin import read_file
 from plugins.processes import ProcessesOptions
 from tests.plugins.recorded import values
 
@@ -63,11 +65,20 @@ async def test_names_that_are_no_plain_text(machine):
     assert r"odd\\\x1b[31m" in found
 
 
-async def test_a_process_that_ends_while_we_look(machine):
-    """A folder without its file is a process that has just gone: not counted, and no error."""
+async def test_a_process_that_ends_while_we_look(machine, monkeypatch):
+    """Gone before its file is opened, or before it is read: not counted, and no error."""
     recorded = machine("processes")
     recorded.at("second")
-    assert values(await recorded.probe().collect())["processes.total"] == 11.0
+    probe = recorded.probe()
+    assert values(await probe.collect())["processes.total"] == 11.0
+
+    def read(path):
+        if path.endswith("/100/stat"):
+            raise ProcessLookupError(path)
+        return read_file(path)
+
+    monkeypatch.setattr(plugins.processes, "read_file", read)
+    assert values(await probe.collect())["processes.total"] == 10.0
 
 
 async def test_names_that_collide_when_garbled(tmp_path, machine):
