@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 # What the tests run against, as program:package. `make test` installs what is missing.
 SERVICES := mosquitto:mosquitto mosquitto_sub:mosquitto-clients mariadbd:mariadb-server mariadb:mariadb-client \
-            redis-server:redis-server chromium:chromium systemd-analyze:systemd
+            redis-server:redis-server chromium:chromium systemd-analyze:systemd openssl:openssl
 # What a booted systemd in a container needs, in addition.
 BOOT     := systemd-nspawn:systemd-container debootstrap:debootstrap
 

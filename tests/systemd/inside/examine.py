@@ -132,7 +132,7 @@ def sandbox_holds() -> str:
         mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
         root = [line.split()[5] for line in mounts if line.split()[4] == "/"][-1]
         assert "ro" in root.split(","), f"/ is {root}"
-    seen = max(value for _, value in points("processes.count"))
+    seen = max(value for _, value in points("processes.total"))
     there = sum(entry.name.isdigit() for entry in Path("/proc").iterdir())
     assert abs(seen - there) < 15, (seen, there)
     assert seen > 8
