@@ -67,9 +67,7 @@ class Filter:
 
     def _wants(self, metric: Any) -> bool:
         name = parts_of(metric)[0]
-        return any(
-            name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted for wanted in self.metrics
-        )
+        return any(name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted for wanted in self.metrics)
 
 
 def framed(kind: str, data: bytes) -> bytes:
