@@ -11,6 +11,8 @@ SERVICES := mosquitto:mosquitto mosquitto_sub:mosquitto-clients mariadbd:mariadb
             redis-server:redis-server chromium:chromium systemd-analyze:systemd openssl:openssl
 # What a booted systemd in a container needs, in addition.
 BOOT     := systemd-nspawn:systemd-container debootstrap:debootstrap
+# Whom the benchmarks measure beside us.
+PEERS    := collectd:collectd-core
 
 N    ?= 200
 ARGS ?=
@@ -44,6 +46,7 @@ fmt: $(STAMP) ## format, and fix what can be fixed
 	$(BIN)/ruff format .
 
 bench: $(STAMP) services ## the agent beside its peers, the collector beside its floor
+	@tests/install-services $(PEERS)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(STAMP) services ## N=200 kills of agent, broker and collector; 0 lost, 0 duplicated

@@ -191,7 +191,7 @@ def rows() -> int:
     [path] = STATE.rglob("spool.db")
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return int(database.execute("SELECT count(*) FROM spool").fetchone()[0])
+        return int(database.execute("SELECT count(*) FROM envelopes").fetchone()[0])
 
 
 def stop_flushes_and_state_is_kept() -> str:
