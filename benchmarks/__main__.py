@@ -1,6 +1,6 @@
 """`make bench`: footprint, latency from sample to Slack, and ingest, each beside its floor; all in one run.
 
-    python -m benchmarks [--quick] [footprint] [latency] [ingest]
+python -m benchmarks [--quick] [footprint] [latency] [ingest]
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ def run_footprint(directory: Path, quick: bool) -> None:
         broker = Mosquitto(place / "broker")
         broker.start()
         try:
-            made = footprint.measure(place, broker.port, interval, 5 if quick else 20, 20 if quick else 120, peers())
+            made = footprint.measure(
+                place,
+                broker.port,
+                interval,
+                settle=5 if quick else 20,
+                seconds=20 if quick else 120,
+                peers=peers(),
+            )
         finally:
             broker.stop()
         print(footprint.table(made, interval), flush=True)

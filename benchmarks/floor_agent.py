@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiomqtt
@@ -52,9 +52,9 @@ async def main(port: int, interval: float) -> None:
             payload = json.dumps({"time": time.time(), "probe": name, "values": MEASUREMENTS[name]()})
             await client.publish(f"floor/{name}", payload, qos=1)
 
-        scheduler = AsyncIOScheduler(timezone=timezone.utc)
+        scheduler = AsyncIOScheduler(timezone=UTC)
         for index, name in enumerate(MEASUREMENTS):
-            first = datetime.now(timezone.utc) + timedelta(seconds=index * min(interval, 2) / 8)
+            first = datetime.now(UTC) + timedelta(seconds=index * min(interval, 2) / 8)
             scheduler.add_job(measure, "interval", [name], seconds=interval, next_run_time=first)
         scheduler.start()
         await asyncio.Event().wait()

@@ -85,14 +85,18 @@ class Mysql:
         async with self.connection.cursor() as cursor:
             await cursor.execute("CREATE TABLE progress (envelopes BIGINT)")
             await cursor.execute("INSERT INTO progress VALUES (0)")
-            await cursor.execute("CREATE TABLE samples (series INT, time BIGINT, value DOUBLE, PRIMARY KEY (series, time))")
+            await cursor.execute(
+                "CREATE TABLE samples (series INT, time BIGINT, value DOUBLE, PRIMARY KEY (series, time))"
+            )
         await self.connection.commit()
 
     async def write(self, rows: list[tuple[int, int, float]], envelopes: int) -> None:
         assert self.connection is not None
         async with self.connection.cursor() as cursor:
             for start in range(0, len(rows), 5000):
-                values = ",".join([f"({series},{time},{value!r})" for series, time, value in rows[start : start + 5000]])
+                values = ",".join(
+                    [f"({series},{time},{value!r})" for series, time, value in rows[start : start + 5000]]
+                )
                 await cursor.execute(f"REPLACE INTO samples VALUES {values}")
             await cursor.execute("UPDATE progress SET envelopes = envelopes + %s", (envelopes,))
         await self.connection.commit()

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import psutil
 
 HERE = Path(__file__).parent
@@ -65,7 +66,8 @@ def collectd(directory: Path, port: int, interval: float) -> Contender | None:
         f'BaseDir "{directory}"\nPIDFile "{directory}/collectd.pid"\nTypesDB "/usr/share/collectd/types.db"\n'
         f'Interval {interval}\nHostname "bench"\n'
         + "".join(f"LoadPlugin {name}\n" for name in plugins)
-        + f'<Plugin mqtt>\n<Publish "bench">\nHost "127.0.0.1"\nPort {port}\nQoS 1\nPrefix "collectd"\n</Publish>\n</Plugin>\n'
+        + f'<Plugin mqtt>\n<Publish "bench">\nHost "127.0.0.1"\nPort {port}\nQoS 1\n'
+        + 'Prefix "collectd"\n</Publish>\n</Plugin>\n'
     )
     return Contender("collectd", [program, "-f", "-C", str(config)], "collectd/", {})
 
@@ -112,8 +114,9 @@ def psmqtt(directory: Path, port: int, interval: float, peers: Path) -> Contende
     }
     config.write_text(
         "logging:\n  level: WARNING\n  report_status_period_sec: 3600\n"
-        f"mqtt:\n  broker:\n    host: 127.0.0.1\n    port: {port}\n  clientid: psmqtt\n  clean_session: true\n  qos: 1\n"
-        "  retain: false\n  reconnect_period_sec: 5\n  publish_topic_prefix: psmqtt/bench/\n  request_topic: request\n"
+        f"mqtt:\n  broker:\n    host: 127.0.0.1\n    port: {port}\n  clientid: psmqtt\n"
+        "  clean_session: true\n  qos: 1\n  retain: false\n  reconnect_period_sec: 5\n"
+        "  publish_topic_prefix: psmqtt/bench/\n  request_topic: request\n"
         f'schedule:\n  - cron: "every {int(interval)} seconds"\n    tasks:\n'
         + "".join(f"      - task: {task}\n        params: {params}\n" for task, params in tasks.items())
     )
@@ -162,8 +165,6 @@ class Listener:
     """Notes when each prefix is first heard."""
 
     def __init__(self, port: int, made: list[Contender]) -> None:
-        import paho.mqtt.client as paho
-
         self.made = made
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="listener")
         self.client.on_message = self._heard
@@ -182,7 +183,9 @@ class Listener:
         self.client.disconnect()
 
 
-def measure(directory: Path, port: int, interval: float, settle: float, seconds: float, peers: Path) -> list[Contender]:
+def measure(
+    directory: Path, port: int, interval: float, *, settle: float, seconds: float, peers: Path
+) -> list[Contender]:
     """Run all contenders together; the first `settle` seconds are start-up and not counted."""
     made = contenders(directory, port, interval, peers)
     listener = Listener(port, made)
@@ -220,7 +223,8 @@ def table(made: list[Contender], interval: float) -> str:
     base = next(contender for contender in made if contender.name == "floor")
     lines = [
         f"eight probes every {interval:g} s, connected",
-        f"{'':10} {'PSS MiB':>8} {'x floor':>8} {'RSS MiB':>8} {'x floor':>8} {'cpu s/min':>10} {'x floor':>8} {'start s':>8}",
+        f"{'':10} {'PSS MiB':>8} {'x floor':>8} {'RSS MiB':>8} {'x floor':>8} "
+        f"{'cpu s/min':>10} {'x floor':>8} {'start s':>8}",
     ]
     for one in made:
         start_up = f"{one.first_message - one.started:8.2f}" if one.first_message else "   never"

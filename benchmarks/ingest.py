@@ -42,7 +42,12 @@ def envelopes(directory: Path, per_host: int) -> list[tuple[str, Path]]:
         with path.open("w") as lines:
             for seq in range(1, per_host + 1):
                 values = [
-                    {"name": f"cpu.value_{metric}", "value": seq * 0.25 + metric, "unit": "percent", "labels": {"core": str(metric)}}
+                    {
+                        "name": f"cpu.value_{metric}",
+                        "value": seq * 0.25 + metric,
+                        "unit": "percent",
+                        "labels": {"core": str(metric)},
+                    }
                     for metric in range(METRICS)
                 ]
                 envelope = {
@@ -154,8 +159,8 @@ def measure(directory: Path, per_host: int) -> list[Rate]:
     rates = []
     try:
         for store in (None, database):
-            for name in ("floor", "tocsin"):
-                rates.append(run(name, directory / f"{name}-{'mariadb' if store else 'sqlite'}", store, files, total))
+            kind = "mariadb" if store else "sqlite"
+            rates += [run(name, directory / f"{name}-{kind}", store, files, total) for name in ("floor", "tocsin")]
     finally:
         database.stop()
     return rates
@@ -163,8 +168,13 @@ def measure(directory: Path, per_host: int) -> list[Rate]:
 
 def table(rates: list[Rate]) -> str:
     floors = {rate.store: rate.envelopes for rate in rates if rate.name == "floor"}
-    lines = [f"collector, {METRICS} metrics an envelope", f"{'':8} {'store':8} {'envelopes/s':>12} {'metrics/s':>12} {'x floor':>8}"]
+    lines = [
+        f"collector, {METRICS} metrics an envelope",
+        f"{'':8} {'store':8} {'envelopes/s':>12} {'metrics/s':>12} {'x floor':>8}",
+    ]
     lines += [
-        f"{rate.name:8} {rate.store:8} {rate.envelopes:12,.0f} {rate.metrics:12,.0f} {rate.envelopes / floors[rate.store]:8.2f}" for rate in rates
+        f"{rate.name:8} {rate.store:8} {rate.envelopes:12,.0f} {rate.metrics:12,.0f} "
+        f"{rate.envelopes / floors[rate.store]:8.2f}"
+        for rate in rates
     ]
     return "\n".join(lines)

@@ -23,10 +23,12 @@ class Verdict:
     both: list[Identity] = field(default_factory=list)
     conflicts: int = 0
     missing_samples: int = 0
+    waiting: int = 0
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.duplicated or self.both or self.conflicts or self.missing_samples)
+        wrong = self.lost or self.duplicated or self.both or self.conflicts or self.missing_samples
+        return not wrong and self.waiting <= LEFT_OVER
 
 
 def journal(spool: Path, host: str) -> set[Identity]:
@@ -44,7 +46,7 @@ def _identities(spool: Path, host: str, query: str) -> set[Identity]:
 
 def waiting(spool: Path, host: str) -> set[Identity]:
     """Envelopes that the spool still holds."""
-    return _identities(spool, host, "SELECT epoch, seq FROM items")
+    return _identities(spool, host, "SELECT epoch, seq FROM envelopes")
 
 
 class StoreView:
@@ -58,7 +60,7 @@ class StoreView:
         return [(str(host), str(epoch), int(seq)) for host, epoch, seq in self._rows(query)]
 
     def gaps(self) -> list[tuple[str, str, list[list[int]]]]:
-        query = "SELECT h.name, g.gap_epoch, g.ranges FROM gaps g JOIN hosts h ON h.id = g.host_id"
+        query = "SELECT h.name, g.epoch, g.ranges FROM gaps g JOIN hosts h ON h.id = g.host_id"
         return [(str(host), str(epoch), json.loads(ranges)) for host, epoch, ranges in self._rows(query)]
 
     def conflicts(self) -> int:
@@ -69,21 +71,30 @@ class StoreView:
         query = "SELECT COUNT(*) FROM samples s JOIN series r ON r.id = s.series_id WHERE r.metric = 'chaos.runs'"
         return int(self._rows(query)[0][0])
 
-    def chaos_envelopes(self) -> int:
-        query = "SELECT COUNT(*) FROM samples s JOIN series r ON r.id = s.series_id WHERE r.metric = 'chaos.value' AND r.labels = '{\"item\":\"0\"}'"
+    def firsts(self) -> int:
+        """Samples of the first of the values beside it; as many as runs, or samples are missing."""
+        query = (
+            "SELECT COUNT(*) FROM samples s JOIN series r ON r.id = s.series_id "
+            "WHERE r.metric = 'chaos.value' AND r.labels LIKE '%\"0\"%'"
+        )
         return int(self._rows(query)[0][0])
 
 
-def judge(committed: set[Identity], store: StoreView) -> Verdict:
+LEFT_OVER = 100
+"""Envelopes that may still be in the spools at the end: what the agents say of themselves as they stop."""
+
+
+def judge(committed: set[Identity], left: set[Identity], store: StoreView) -> Verdict:
     stored = Counter(store.envelopes())
     in_gaps: Counter[Identity] = Counter()
     for host, epoch, ranges in store.gaps():
         for first, last in ranges:
             in_gaps.update((host, epoch, seq) for seq in range(first, last + 1))
     verdict = Verdict(committed=len(committed), stored=len(stored), in_gaps=len(in_gaps))
-    verdict.lost = sorted(one for one in committed if one not in stored and one not in in_gaps)
+    verdict.lost = sorted(one for one in committed if one not in stored and one not in in_gaps and one not in left)
     verdict.duplicated = sorted(one for counts in (stored, in_gaps) for one, count in counts.items() if count > 1)
     verdict.both = sorted(one for one in in_gaps if one in stored)
     verdict.conflicts = store.conflicts()
-    verdict.missing_samples = abs(store.runs() - store.chaos_envelopes())
+    verdict.missing_samples = abs(store.runs() - store.firsts())
+    verdict.waiting = len(left - stored.keys())
     return verdict

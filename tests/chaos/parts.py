@@ -13,7 +13,7 @@ from pathlib import Path
 TOCSIN = str(Path(sys.executable).parent / "tocsin")
 JOURNAL = """
 CREATE TABLE IF NOT EXISTS journal (epoch TEXT, seq INTEGER, topic TEXT);
-CREATE TRIGGER IF NOT EXISTS journal_insert AFTER INSERT ON items
+CREATE TRIGGER IF NOT EXISTS journal_insert AFTER INSERT ON envelopes
 BEGIN INSERT INTO journal VALUES (NEW.epoch, NEW.seq, NEW.topic); END;
 """
 
@@ -72,7 +72,8 @@ def agent(directory: Path, host: str, broker: str, per_second: int) -> Process:
     (plugins / "chaos.py").chmod(0o644)
     interval = 4 / per_second
     probes = "\n".join(
-        f'[probes.chaos{i}]\nplugin = "chaos"\ninterval = "{interval * 1000:g}ms"\ntimeout = "{interval * 1000:g}ms"' for i in range(4)
+        f'[probes.chaos{i}]\nplugin = "chaos"\ninterval = "{interval * 1000:g}ms"\ntimeout = "{interval * 1000:g}ms"'
+        for i in range(4)
     )
     (home / "agent.toml").write_text(
         f'[agent]\nhost = "{host}"\nstate_dir = "{home}/state"\nplugin_dirs = ["{plugins}"]\n'
@@ -98,4 +99,3 @@ def collector(directory: Path, broker: str, store: str, port: int) -> Process:
         f'[collector]\nstore = "{store}"\nlisten = "127.0.0.1:{port}"\n'
     )
     return Process("collector", home, ["collect", "-c", str(home / "agent.toml")])
-

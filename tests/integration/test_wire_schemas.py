@@ -60,9 +60,12 @@ class Tap:
 def test_every_message_of_a_running_system_validates(mosquitto: Mosquitto, tmp_path: Path) -> None:
     """Agent and collector, run as users run them: each topic has a schema, each payload keeps to it."""
     config = tmp_path / "agent.toml"
-    probes = "".join(f"[probes.{name}]\n" for name in ("cpu", "memory", "disk", "load", "network", "processes", "uptime"))
+    probes = "".join(
+        f"[probes.{name}]\n" for name in ("cpu", "memory", "disk", "load", "network", "processes", "uptime")
+    )
     config.write_text(
-        f'[agent]\nhost = "web-1"\nstate_dir = "{tmp_path}/state"\ninterval = "1s"\ntimeout = "1s"\nlabels = {{ role = "web" }}\n'
+        f'[agent]\nhost = "web-1"\nstate_dir = "{tmp_path}/state"\ninterval = "1s"\ntimeout = "1s"\n'
+        f'labels = {{ role = "web" }}\n'
         f'[mqtt]\nurl = "{mosquitto.url}"\n[collector]\nlisten = "127.0.0.1:{free_port()}"\n{probes}\n'
         '[[thresholds]]\nname = "some memory"\nmetric = "memory.used_percent"\nwarning = "0%"\n'
     )
@@ -109,7 +112,17 @@ def test_a_gap_validates() -> None:
 )
 def test_the_schemas_refuse(name: str, fault: dict[str, Any]) -> None:
     """A schema that accepts anything would make the test above worth nothing."""
-    good = {"schema": 1, "host": "web-1", "epoch": "0" * 32, "seq": 1, "time": 1.5, "probe": "cpu", "status": "ok", "duration": 0.1, "metrics": []}
+    good = {
+        "schema": 1,
+        "host": "web-1",
+        "epoch": "0" * 32,
+        "seq": 1,
+        "time": 1.5,
+        "probe": "cpu",
+        "status": "ok",
+        "duration": 0.1,
+        "metrics": [],
+    }
     VALIDATORS[name].validate(good)
     with pytest.raises(jsonschema.ValidationError):
         VALIDATORS[name].validate({**good, **fault})
