@@ -223,8 +223,10 @@ def table(made: list[Contender], interval: float) -> str:
     base = next(contender for contender in made if contender.name == "floor")
     lines = [
         f"eight probes every {interval:g} s, connected",
-        f"{'':10} {'PSS MiB':>8} {'x floor':>8} {'RSS MiB':>8} {'x floor':>8} "
-        f"{'cpu s/min':>10} {'x floor':>8} {'start s':>8}",
+        (
+            f"{'':10} {'PSS MiB':>8} {'x floor':>8} {'RSS MiB':>8} {'x floor':>8} "
+            f"{'cpu s/min':>10} {'x floor':>8} {'start s':>8}"
+        ),
     ]
     for one in made:
         start_up = f"{one.first_message - one.started:8.2f}" if one.first_message else "   never"
