@@ -14,6 +14,9 @@ class Stats:
     duplicates: int = 0
     conflicts: int = 0
     quarantined: int = 0
+    undecodable: int = 0
+    dropped: int = 0
+    """Messages dropped because too much waited for the database; they come again."""
     batches: int = 0
     commit_seconds: float = 0.0
     acks: int = 0

@@ -15,7 +15,6 @@ class Received:
     envelope: AnyEnvelope
     payload: bytes
     fingerprint: bytes
-    retain: bool = False
 
     @property
     def identity(self) -> tuple[str, str, int]:
@@ -34,9 +33,20 @@ class Quarantined:
 
 @dataclasses.dataclass(slots=True)
 class Written:
-    """What one committed transaction did with each envelope of its batch; all of them may be acknowledged."""
+    """What became of each envelope of a batch; all of them may be acknowledged.
+
+    `refused`: the database would not take it, and it is in quarantine.
+    """
 
     committed: list[Received]
     duplicates: list[Received]
     conflicts: list[Received]
     samples: int
+    refused: list[Received] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Written) -> None:
+        self.committed += other.committed
+        self.duplicates += other.duplicates
+        self.conflicts += other.conflicts
+        self.refused += other.refused
+        self.samples += other.samples

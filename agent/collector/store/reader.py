@@ -14,6 +14,7 @@ from agent.collector.store.charts import MAX_POINTS, points
 from agent.collector.store.guard import guarded
 from agent.collector.store.rows import Counts, GapRow, HostRow, IncidentRow, ProbeRow, SeriesRow, TransitionRow
 from agent.collector.store.schema import envelopes, gaps, hosts, incidents, probes, quarantine, series, transitions
+from agent.model import Severity
 
 __all__ = ["MAX_POINTS", "MAX_SERIES", "Reader"]
 
@@ -106,15 +107,16 @@ class Reader:
         found = await self._rows(_INCIDENTS.where(incidents.c.id == incident))
         return _incident(found[0]) if found else None
 
-    async def open_incidents(self) -> list[tuple[str, str, str]]:
-        """(host, incident id, severity) of every open one."""
+    async def open_incidents(self) -> list[tuple[str, str, int, Severity]]:
+        """(host, incident id, version, severity) of every open one."""
         query = (
-            select(hosts.c.name, incidents.c.id, incidents.c.severity)
+            select(hosts.c.name, incidents.c.id, incidents.c.version, incidents.c.severity)
             .join_from(incidents, hosts, incidents.c.host_id == hosts.c.id)
             .where(incidents.c.state == "open")
         )
         async with self._connection() as connection:
-            return [(name, number, severity) for name, number, severity in await connection.execute(query)]
+            found = await connection.execute(query)
+            return [(name, incident, version, Severity(severity)) for name, incident, version, severity in found]
 
     async def transitions(self, incident: str) -> list[TransitionRow]:
         """The timeline of one incident, oldest first; empty if there is none of that id."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from agent.model import Labels, MetricKind
+from agent.model import Incident, Labels, MetricKind
 
 
 class HostRow(msgspec.Struct, frozen=True):
@@ -46,6 +46,7 @@ class IncidentRow(msgspec.Struct, frozen=True):
     grade: str
     state: Literal["open", "resolved"]
     value: float | None
+    peak_value: float | None
     limit: float | None
     op: str
     unit: str
@@ -57,6 +58,12 @@ class IncidentRow(msgspec.Struct, frozen=True):
     resolved_at: float | None
     acknowledged_by: str
     version: int
+
+    @classmethod
+    def of(cls, host: str, incident: Incident) -> IncidentRow:
+        """As the store would hand it out, for an incident that came from `host`."""
+        values = {name: getattr(incident, name) for name in cls.__struct_fields__}
+        return cls(**values | {"host": host})
 
 
 class TransitionRow(msgspec.Struct, frozen=True):

@@ -140,6 +140,7 @@ incidents = Table(
     Column("grade", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("value", Double),
+    Column("peak_value", Double),
     Column("bound", Double),
     Column("op", String(16), nullable=False),
     Column("unit", String(64), nullable=False),

@@ -25,8 +25,19 @@ PROBE_COLUMNS = ("host_id", "probe", "time", "status", "duration", "error")
 GAP_COLUMNS = ("host_id", "epoch", "count", "reason", "ranges", "first_time", "last_time", "received")
 TRANSITION_COLUMNS = ("host_id", "incident", "version", "kind", "severity", "time", "value", "note")
 INCIDENT_COLUMNS = (
-    *("id", "host_id", "threshold", "metric", "labels", "severity", "peak", "grade", "state", "value", "bound"),
-    *("op", "unit", "summary", "runbook", "started_at", "fired_at", "updated_at", "resolved_at", "acknowledged_by"),
+    *("id", "host_id", "threshold", "metric", "labels", "severity", "peak", "grade", "state", "value", "peak_value"),
+    *(
+        "bound",
+        "op",
+        "unit",
+        "summary",
+        "runbook",
+        "started_at",
+        "fired_at",
+        "updated_at",
+        "resolved_at",
+        "acknowledged_by",
+    ),
     "version",
 )
 
@@ -175,8 +186,8 @@ class _Rows:
         self.incidents.append(
             (
                 *(i.id, host, i.threshold, i.metric, canonical(i.labels), i.severity.value, i.peak.value, i.grade),
-                *(i.state, i.value, i.limit, i.op, i.unit, i.summary, i.runbook, i.started_at, i.fired_at),
-                *(i.updated_at, i.resolved_at, i.acknowledged_by, i.version),
+                *(i.state, i.value, i.peak_value, i.limit, i.op, i.unit, i.summary, i.runbook, i.started_at),
+                *(i.fired_at, i.updated_at, i.resolved_at, i.acknowledged_by, i.version),
             )
         )
         self.transitions.append((host, i.id, t.version, t.kind.value, t.severity.value, t.time, t.value, t.note))

@@ -110,6 +110,7 @@ def upgrade() -> None:
         sa.Column("grade", sa.String(16), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("value", sa.Double),
+        sa.Column("peak_value", sa.Double),
         sa.Column("bound", sa.Double),
         sa.Column("op", sa.String(16), nullable=False),
         sa.Column("unit", sa.String(64), nullable=False),
