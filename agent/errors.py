@@ -8,6 +8,7 @@
     ├── SpoolError             the spool file cannot be used
     ├── WireError              a payload or a topic is not what the contract says
     ├── TransportError         the broker cannot be reached, or refused
+    │   └── DeniedError        the broker's access rules deny this one publish
     ├── StoreError             the collector's database cannot be used
     │   └── RefusedError       the database refused this very batch; another may pass
     └── DeliveryError          a message did not reach Slack (see agent.alerting.outbox)
@@ -66,6 +67,10 @@ class WireError(TocsinError):
 
 class TransportError(TocsinError):
     exit_code = EXIT_UNAVAILABLE
+
+
+class DeniedError(TransportError):
+    pass
 
 
 class StoreError(TocsinError):

@@ -22,7 +22,7 @@ import aiomqtt
 
 from agent.clock import Clock
 from agent.config.schema import MqttConfig
-from agent.errors import TransportError
+from agent.errors import DeniedError, TransportError
 from agent.transport.dial import dial, parse_url
 from agent.transport.inbox import Inbox, Message
 
@@ -58,7 +58,7 @@ class Session:
     def post(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
         """Publish with QoS 1 now; the future is done at the broker's PUBACK.
 
-        It fails with TransportError where the broker refuses, or the connection is lost before.
+        It fails with DeniedError where the broker says no (MQTT 5), TransportError if the connection is lost before.
         """
         return self._client.post(topic, payload, retain=retain)
 
@@ -352,7 +352,7 @@ class _Client(aiomqtt.Client):
         if future is None or future.done():
             return
         if reason_code.is_failure:
-            future.set_exception(TransportError(f"the broker refused the publish: {reason_code}"))
+            future.set_exception(DeniedError(f"the broker refused the publish: {reason_code}"))
             future.exception()
         else:
             future.set_result(None)

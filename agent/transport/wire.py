@@ -22,7 +22,7 @@ HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 MAX_PAYLOAD = 1024 * 1024
 """Bytes; larger payloads are refused on both sides."""
 
-Channel = Literal["metrics", "status", "health", "incidents", "gaps", "ack"]
+Channel = Literal["metrics", "status", "health", "incidents", "gaps", "deliveries", "ack"]
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -113,6 +113,28 @@ class HealthMessage(msgspec.Struct, frozen=True):
     schema: int
     host: str
     health: Health
+
+
+class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far one incident's message has come on its way to Slack. Times are unix seconds."""
+
+    incident: str
+    version: int
+    state: Literal["pending", "sending", "delivered", "ambiguous", "dead"]
+    channel: str = ""
+    ts: str = ""
+    attempts: int = 0
+    error: str = ""
+    next_try: float | None = None
+
+
+class DeliveriesMessage(msgspec.Struct, frozen=True):
+    """Retained, not spooled: only the latest counts. Topic `deliveries`."""
+
+    schema: int
+    host: str
+    time: float
+    deliveries: tuple[DeliveryState, ...]
 
 
 class Ack(msgspec.Struct, frozen=True):
