@@ -11,74 +11,28 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, cast
 
 from agent.alerting.delivery import Delivery, Operation
+from agent.alerting.failure import BACKOFF_CAP, judge
 from agent.alerting.memory import IncidentFact
-from agent.alerting.pace import Method, Pace
+from agent.alerting.messenger import Messenger, Posted
+from agent.alerting.pace import POST_GAP, Method, Pace
 from agent.alerting.route import route
 from agent.alerting.state import State
 from agent.clock import Clock
 from agent.config.schema import SlackRoute
-from agent.errors import (
-    AmbiguousError,
-    AnewError,
-    ChannelError,
-    DeliveryError,
-    RetryError,
-    ShrinkError,
-    TokenError,
-)
+from agent.errors import AmbiguousError, DeliveryError
 from agent.model import Incident, Transition
 
 log = logging.getLogger(__name__)
 
-BACKOFF, BACKOFF_CAP = 1.0, 300.0
-"""Seconds: the first pause after a failure, doubled each time up to the cap."""
-PARK = 300.0
-"""Seconds between tries while our credentials, or every channel we know, are refused."""
 DEBOUNCE = 10.0
 """Seconds between an edit that can wait and the call before it on the same message."""
 KEPT_FOR, KEPT = 86400.0, 100
 """How long, and how many, deliveries of resolved incidents stay listed."""
 _METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find"}
 _ORDER: dict[Operation, int] = {"post": 0, "find": 1, "edit": 2, "reply": 3}
-
-
-class Posted(NamedTuple):
-    """Where a message is: the channel's id and the message's `ts`."""
-
-    channel: str
-    ts: str
-
-
-class Messenger(Protocol):
-    """Speaks to one chat system; raises the DeliveryError tree.
-
-    `small`: leave out all that can be left out. `nonce` is to be found again by `find`.
-    """
-
-    async def post(
-        self,
-        incident: Incident,
-        transition: Transition | None,
-        channel: str,
-        thread_ts: str | None,
-        nonce: str,
-        *,
-        mention: str = "",
-        small: bool = False,
-    ) -> Posted:
-        """The incident's own message (`transition` None), or a reply in its thread about a transition."""
-        ...
-
-    async def edit(
-        self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False
-    ) -> None: ...
-
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
-        """The message with this nonce, sent after `since` (unix seconds); in a thread if one is given."""
-        ...
 
 
 class Outbox:
@@ -196,9 +150,8 @@ class Outbox:
         incident, call = row.incident, row.call if operation == "reply" else None
         row.begin(operation, self._clock.now())
         self._save(row)
+        self._spend(operation, channel)
         await self._state.flush()
-        method = _METHODS[operation]
-        self._pace.spend(method, channel, self._clock.monotonic())
         try:
             posted = await self._call(row, operation, channel, incident, call)
         except DeliveryError as error:
@@ -208,12 +161,16 @@ class Outbox:
             self._failed(row, operation, AmbiguousError("internal", repr(error)))
         else:
             self._succeeded(row, operation, posted)
-        now = self._clock.monotonic()
-        if method == "post":  # the gap is from the end of this post to the start of the next
-            self._pace.spend(method, channel, now)
-        self._called[row.id] = now
+        if operation in ("post", "reply"):  # the gap is from the end of this one to the start of the next
+            self._spend(operation, row.posted_in or channel)
+        self._called[row.id] = self._clock.monotonic()
         self._save(row)
         self._prune()
+
+    def _spend(self, operation: Operation, channel: str) -> None:
+        self._pace.spend(_METHODS[operation], channel, self._clock.monotonic())
+        if _METHODS[operation] == "post":  # the pace holds over a restart, too
+            self._state.put({("posted", channel): self._clock.now()})
 
     async def _call(
         self, row: Delivery, operation: Operation, channel: str, incident: Incident, call: Transition | None
@@ -247,70 +204,26 @@ class Outbox:
         )
 
     def _failed(self, row: Delivery, operation: Operation, error: DeliveryError) -> None:
-        row.error = str(error)
-        now = self._clock.monotonic()
+        channel, now = self._channel(row, operation), self._clock.monotonic()
+        verdict = judge(row, operation, error, self._default, self._rng)
         log.warning(
             "delivery failed",
             extra={
                 "incident": row.id,
                 "operation": operation,
-                "channel": self._channel(row, operation),
+                "channel": channel,
                 "attempts": row.attempts,
                 "error": row.error,
+                "state": row.state,
             },
         )
-        blind = isinstance(error, ChannelError | AnewError) or error.code == "missing_scope"
-        if operation == "find" and blind:
-            # Nobody lets us look. An alert told twice is better than one that is never told.
-            log.error("cannot look for a message that may have arrived; sending again", extra={"incident": row.id})
-            row.state = "pending"
-            return
-        if operation != "find":
-            row.state = "pending"
-        match error:
-            case RetryError():
-                pause = self._backoff(row)
-                if error.after is not None:
-                    pause = max(error.after, 1.0) + self._rng.uniform(0.05, 0.5)
-                    self._pace.pause(_METHODS[operation], now + pause)
-            case TokenError():
-                pause = PARK
-                self._parked = now + PARK
-            case ChannelError():
-                pause = self._divert(row, operation)
-            case AnewError() if operation != "post":
-                row.anew()
-                pause = 0.0
-            case ShrinkError() if operation != "find":
-                pause = 0.0
-                row.state, row.small = ("dead", True) if row.small else ("pending", True)
-            case AmbiguousError() if operation in ("post", "reply"):
-                row.state = "ambiguous"
-                pause = self._backoff(row)
-            case _:
-                pause = self._backoff(row)
-        self._not_before[row.id] = now + pause
-        row.next_try = None if row.state == "dead" else self._clock.now() + pause
-
-    def _divert(self, row: Delivery, operation: Operation) -> float:
-        """Leave a channel that cannot be written to for the default one. Seconds until the next try."""
-        if row.channel == self._default:
-            log.error("the default channel cannot be written to", extra={"channel": row.channel, "error": row.error})
-            pause = PARK
-        else:
-            log.error(
-                "channel cannot be written to, using the default one",
-                extra={"channel": row.channel, "default": self._default, "error": row.error},
-            )
-            row.channel = self._default
-            pause = 0.0
-        if operation != "post" or pause == 0.0:
-            row.anew()
-        return pause
-
-    def _backoff(self, row: Delivery) -> float:
-        pause = min(BACKOFF_CAP, BACKOFF * 2.0 ** min(row.attempts - 1, 20))
-        return pause * self._rng.uniform(0.8, 1.0)
+        self._not_before[row.id] = now + verdict.pause
+        row.next_try = None if row.state == "dead" else self._clock.now() + verdict.pause
+        if verdict.park:
+            self._parked = now + verdict.park
+        if verdict.method:
+            self._pace.pause(_METHODS[operation], now + verdict.method)
+            self._state.put({("pause", _METHODS[operation]): self._clock.now() + verdict.method})
 
     # -- remembering
 
@@ -321,8 +234,10 @@ class Outbox:
             row.recover()
             if row.next_try is not None:
                 self._not_before[row.id] = monotonic + min(max(0.0, row.next_try - now), BACKOFF_CAP)
-            if row.error.startswith("ratelimited"):
-                self._pace.pause("post", self._not_before.get(row.id, monotonic))
+        for channel, posted_at in self._state.read("posted", float).items():
+            self._pace.spend("post", channel, monotonic - min(max(0.0, now - posted_at), POST_GAP))
+        for method, until in self._state.read("pause", float).items():
+            self._pace.pause(cast("Method", method), monotonic + min(max(0.0, until - now), BACKOFF_CAP))
         for fact in self._state.read("incident", IncidentFact).values():
             self.desire(fact.incident)
 

@@ -95,7 +95,7 @@ def links(incident: Incident, dashboard_url: str) -> list[tuple[str, str]]:
     """(text, address); an address that is no http one is left out."""
     found = [("Runbook", incident.runbook)]
     if dashboard_url:
-        found.append(("Dashboard", f"{dashboard_url.rstrip('/')}/#/incidents/{incident.id}"))
+        found.append(("Dashboard", f"{dashboard_url.rstrip('/')}/incidents/{incident.id}"))
     return [(text, url) for text, url in found if _URL.fullmatch(url)]
 
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agent.alerting.outbox import Posted
+from agent.alerting.messenger import Posted
 from agent.config.schema import SlackConfig
 from agent.errors import AmbiguousError, ChannelError, DeliveryError, RetryError, TokenError
 from agent.model import Incident, Transition, TransitionKind

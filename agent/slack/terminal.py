@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from agent.alerting.outbox import Posted
+from agent.alerting.messenger import Posted
 from agent.model import Incident, Transition
 from agent.slack.blocks import facts, headline, links, plain
 

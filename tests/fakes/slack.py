@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from tests.fakes.slack_rules import Refusal, check_message, pings, texts
+from tests.fakes.slack_rules import RefusalError, check_message, pings, texts
 
 FaultKind = Literal["rate_limited", "html", "empty", "reset", "silence", "unanswered", "error", "slow"]
 
@@ -252,11 +252,8 @@ class FakeSlack:
     def _answer(self, call: Call, request: web.Request) -> web.Response:
         try:
             self._authorise(call, request)
-            handler = _METHODS.get(call.method)
-            if handler is None:
-                raise Refusal("unknown_method")
-            answer = handler(self, call.arguments)
-        except Refusal as refusal:
+            answer = _METHODS.get(call.method, _unknown)(self, call.arguments)
+        except RefusalError as refusal:
             call.outcome = refusal.code
             if refusal.code == "ratelimited":
                 return self._limit(call, 10)
@@ -267,11 +264,11 @@ class FakeSlack:
     def _authorise(self, call: Call, request: web.Request) -> None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ") or call.arguments.get("token", "")
         if not given:
-            raise Refusal("not_authed")
+            raise RefusalError("not_authed")
         if given != self.token:
-            raise Refusal("invalid_auth")
+            raise RefusalError("invalid_auth")
         if call.method in _SCOPES and not self.scopes & _SCOPES[call.method]:
-            raise Refusal("missing_scope")
+            raise RefusalError("missing_scope")
 
     def _take_fault(self, method: str) -> Fault | None:
         for fault in self._faults:
@@ -288,7 +285,7 @@ class FakeSlack:
         check_message(text, blocks, attachments)
         thread = arguments.get("thread_ts")
         if thread is not None and not any(said.ts == thread for said in channel.said):
-            raise Refusal("thread_not_found")
+            raise RefusalError("thread_not_found")
         now = time.monotonic()
         said = Said(
             channel.id,
@@ -309,10 +306,10 @@ class FakeSlack:
     def _update(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel = self._by_id(arguments)
         if channel.archived:
-            raise Refusal("is_archived")
+            raise RefusalError("is_archived")
         said = next((said for said in channel.said if said.ts == arguments.get("ts")), None)
         if said is None:
-            raise Refusal("message_not_found")
+            raise RefusalError("message_not_found")
         text, blocks, attachments = _content(arguments)
         check_message(text, blocks, attachments, editing=True)
         self._count_edit()
@@ -327,13 +324,13 @@ class FakeSlack:
         while self._edits and now - self._edits[0] > 60:
             self._edits.popleft()
         if len(self._edits) >= 50:
-            raise Refusal("ratelimited")
+            raise RefusalError("ratelimited")
         self._edits.append(now)
 
     def _ephemeral(self, arguments: dict[str, Any]) -> dict[str, Any]:
         self._writable(arguments)
         if not arguments.get("user"):
-            raise Refusal("user_not_in_channel")
+            raise RefusalError("user_not_in_channel")
         check_message(*_content(arguments))
         return {"message_ts": self._next_ts()}
 
@@ -352,7 +349,7 @@ class FakeSlack:
         parent = arguments.get("ts")
         found = [said for said in channel.said if said.shown and parent in (said.ts, said.thread_ts)]
         if not found:
-            raise Refusal("thread_not_found")
+            raise RefusalError("thread_not_found")
         return _page(found, arguments)
 
     def _list(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -366,18 +363,18 @@ class FakeSlack:
     def _permalink(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel, ts = self._by_id(arguments), str(arguments.get("message_ts"))
         if not any(said.ts == ts for said in channel.said):
-            raise Refusal("message_not_found")
+            raise RefusalError("message_not_found")
         return {"channel": channel.id, "permalink": f"https://fake.slack.com/archives/{channel.id}/p{ts}"}
 
     def _react(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel, name = self._readable(arguments), str(arguments.get("name", ""))
         said = next((said for said in channel.said if said.ts == arguments.get("timestamp")), None)
         if said is None:
-            raise Refusal("message_not_found")
+            raise RefusalError("message_not_found")
         if not name or ":" in name:
-            raise Refusal("invalid_name")
+            raise RefusalError("invalid_name")
         if name in said.reactions:
-            raise Refusal("already_reacted")
+            raise RefusalError("already_reacted")
         said.reactions.append(name)
         return {}
 
@@ -389,30 +386,30 @@ class FakeSlack:
     def _find(self, name: str) -> Channel:
         named = [c for c in self._channels.values() if name in (c.id, c.name, c.name.removeprefix("#"))]
         if not named:
-            raise Refusal("channel_not_found", name)
+            raise RefusalError("channel_not_found", name)
         return named[0]
 
     def _by_id(self, arguments: dict[str, Any]) -> Channel:
         """These methods take no names."""
         channel = self._channels.get(str(arguments.get("channel")))
         if channel is None:
-            raise Refusal("channel_not_found", str(arguments.get("channel")))
+            raise RefusalError("channel_not_found", str(arguments.get("channel")))
         return channel
 
     def _writable(self, arguments: dict[str, Any]) -> Channel:
         channel = self._find(str(arguments.get("channel", "")))
         if channel.archived:
-            raise Refusal("is_archived")
+            raise RefusalError("is_archived")
         if channel.restricted:
-            raise Refusal("restricted_action")
+            raise RefusalError("restricted_action")
         if not channel.member and "chat:write.public" not in self.scopes:
-            raise Refusal("not_in_channel")
+            raise RefusalError("not_in_channel")
         return channel
 
     def _readable(self, arguments: dict[str, Any]) -> Channel:
         channel = self._by_id(arguments)
         if not channel.member:
-            raise Refusal("not_in_channel")
+            raise RefusalError("not_in_channel")
         return channel
 
     def _next_ts(self) -> str:
@@ -443,6 +440,10 @@ _METHODS: dict[str, Callable[[FakeSlack, dict[str, Any]], dict[str, Any]]] = {
 }
 
 
+def _unknown(*_: object) -> dict[str, Any]:
+    raise RefusalError("unknown_method")
+
+
 async def _arguments(request: web.Request) -> dict[str, Any]:
     """Query, form and JSON are all taken, as the real server does."""
     arguments: dict[str, Any] = dict(request.query)
@@ -458,7 +459,7 @@ async def _arguments(request: web.Request) -> dict[str, Any]:
 def _content(arguments: dict[str, Any]) -> tuple[str, list[Any], list[Any]]:
     text = arguments.get("text") or ""
     if not isinstance(text, str):
-        raise Refusal("invalid_arguments", "text")
+        raise RefusalError("invalid_arguments", "text")
     return text, _parsed(arguments, "blocks"), _parsed(arguments, "attachments")
 
 
@@ -469,7 +470,7 @@ def _parsed(arguments: dict[str, Any], key: str) -> Any:
         try:
             value = json.loads(value)
         except ValueError:
-            raise Refusal(f"invalid_{key}_format" if key == "blocks" else f"invalid_{key}") from None
+            raise RefusalError(f"invalid_{key}_format" if key == "blocks" else f"invalid_{key}") from None
     return value
 
 
@@ -478,9 +479,9 @@ def _metadata(arguments: dict[str, Any]) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("event_type"), str) or not value["event_type"]:
-        raise Refusal("invalid_metadata_format")
+        raise RefusalError("invalid_metadata_format")
     if not isinstance(value.get("event_payload"), dict):
-        raise Refusal("invalid_metadata_format")
+        raise RefusalError("invalid_metadata_format")
     return value
 
 
@@ -502,7 +503,7 @@ def _public(said: Said, *, metadata: bool) -> dict[str, Any]:
 def _page(found: list[Said], arguments: dict[str, Any]) -> dict[str, Any]:
     limit = int(arguments.get("limit") or 100)
     if not 1 <= limit <= 999:
-        raise Refusal("invalid_limit")
+        raise RefusalError("invalid_limit")
     start = int(arguments.get("cursor") or 0)
     metadata = _truth(arguments.get("include_all_metadata"))
     more = start + limit < len(found)

@@ -1,0 +1,43 @@
+"""What the outbox asks of a chat system."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from agent.model import Incident, Transition
+
+
+class Posted(NamedTuple):
+    """Where a message is: the channel's id and the message's `ts`."""
+
+    channel: str
+    ts: str
+
+
+class Messenger(Protocol):
+    """Speaks to one chat system; raises the DeliveryError tree, and never takes for ever.
+
+    `small`: leave out all that can be left out. `nonce` is to be found again by `find`.
+    """
+
+    async def post(
+        self,
+        incident: Incident,
+        transition: Transition | None,
+        channel: str,
+        thread_ts: str | None,
+        nonce: str,
+        *,
+        mention: str = "",
+        small: bool = False,
+    ) -> Posted:
+        """The incident's own message (`transition` None), or a reply in its thread about a transition."""
+        ...
+
+    async def edit(
+        self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False
+    ) -> None: ...
+
+    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+        """The message with this nonce, sent after `since` (unix seconds); in a thread if one is given."""
+        ...
