@@ -25,6 +25,7 @@ def incident_row(number: int = 1, **changes: Any) -> IncidentRow:
         "grade": "B",
         "state": "open",
         "value": 91.5,
+        "peak_value": 91.5,
         "limit": 90.0,
         "op": ">",
         "unit": "percent",
@@ -88,7 +89,9 @@ class FakeReader(Reader):
         self._check()
         self.asked.append((host, metric, start, end, step))
         prefix = metric.removesuffix("*")
-        return [row for row in self.values if row.metric == metric or (metric != prefix and row.metric.startswith(prefix))]
+        return [
+            row for row in self.values if row.metric == metric or (metric != prefix and row.metric.startswith(prefix))
+        ]
 
     async def incidents(
         self,

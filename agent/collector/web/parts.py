@@ -51,7 +51,7 @@ def answer(value: Any, *, status: int = 200) -> web.Response:
     response.headers["Cache-Control"] = "no-store"
     if len(body) > LARGE:
         response.headers["Vary"] = "Accept-Encoding"
-        response.enable_compression()
+        response.enable_compression()  # negotiated, as Accept-Encoding says
     return response
 
 

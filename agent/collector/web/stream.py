@@ -125,5 +125,6 @@ async def write(response: web.StreamResponse, message: bytes) -> None:
 
 
 async def end_streams(app: web.Application) -> None:
-    for events in tuple(app[STREAMS]):
+    streams: set[Subscription] = app[STREAMS]
+    for events in tuple(streams):
         events.close()

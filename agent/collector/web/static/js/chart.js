@@ -144,7 +144,7 @@ export class Chart {
       label: "value", stroke, width: 1.7, show: !this.#hidden.has(line), spanGaps: false,
       dash: index >= COLOURS ? [6, 3] : undefined,
       fill: this.lines.length === 1 ? `color-mix(in srgb, ${stroke} 14%, transparent)` : undefined,
-      points: { size: 5 },
+      points: { size: 5, show: (_, __, from, to) => to - from < 4 }, // lone ones are always shown
       gaps: (plot, series, from, to) => this.#gaps(plot, series, from, to),
     };
   }
@@ -250,7 +250,10 @@ export class Chart {
   }
 }
 
+/** By name, but what is used before its parts. */
 const byName = (a, b) => {
+  const used = Number(b.metric.includes(".used_")) - Number(a.metric.includes(".used_"));
+  if (used) return used;
   const [one, other] = [a, b].map((line) => `${line.metric} ${labelled(line.labels)}`);
   return one.localeCompare(other, "en", { numeric: true });
 };

@@ -137,9 +137,9 @@ class Tile {
     this.seen = since(0);
     this.link = el("a", { class: "tile card", href: `/hosts/${encodeURIComponent(name)}` },
       el("div", { class: "tile-head" }, el("h2", { text: name }), this.stateWord),
-      el("p", { class: "tile-health" }, this.score, this.status),
+      el("p", { class: "tile-health" }, this.score, this.status, this.seen),
       el("dl", { class: "meters" }, ...Object.values(this.meters).map((meter) => meter.element)),
-      el("div", { class: "tile-foot" }, this.worst, this.seen));
+      el("div", { class: "tile-foot" }, this.worst));
     this.element = el("li", {}, this.link);
   }
 

@@ -21,6 +21,7 @@ export class IncidentPage {
   constructor(app, id) {
     this.id = id;
     this.app = app;
+    this.plot = el("section", { class: "card wide", "aria-label": "Values around the incident" }, el("p", { class: "muted", text: "Loading values…" }));
     this.body = el("div", {}, el("p", { class: "muted", text: "Loading…" }));
     this.element = el("div", {}, el("p", { class: "crumb" }, el("a", { href: "/incidents", text: "Incidents" })), this.body);
   }
@@ -48,15 +49,13 @@ export class IncidentPage {
     const open = incident.state === "open";
     this.title = title(incident);
     this.app.retitle();
-    this.plot ??= el("section", { class: "card wide", "aria-label": "Values around the incident" }, el("p", { class: "muted", text: "Loading values…" }));
     this.body.replaceChildren(
       el("div", { class: "page-head" }, el("h1", { text: title(incident) }),
         open ? pill(incident.severity, severityTone(incident.severity)) : pill("resolved", "ok"),
         incident.grade ? el("span", { class: "grade", text: `grade ${incident.grade}` }) : null),
       el("div", { class: "detail" }, this.plot,
         el("section", { class: "card" }, el("h2", { text: "Timeline" }), el("ol", { class: "timeline" }, ...transitions.map((step) => stepItem(step, incident)))),
-        el("div", {}, facts(incident), deliveryPart(incident.delivery))));
-    this.body.querySelector(".detail > div").className = "aside";
+        el("div", { class: "aside" }, facts(incident), deliveryPart(incident.delivery))));
   };
 
   async #plot() {
@@ -70,14 +69,12 @@ export class IncidentPage {
     const { series } = await get("series", { host: incident.host, metric: incident.metric, from: String(start), to: String(end), step: String(step) });
     const wanted = series.filter((one) => same(one.labels, incident.labels));
     this.#chart?.destroy();
-    if (!this.plot) return;
     if (wanted.length === 0) return this.plot.replaceChildren(el("p", { class: "muted", text: "No values of this time are kept any more." }));
     const table = new SeriesTable(step);
     table.load(wanted);
     this.#chart = new Chart({ title: incident.metric, unit: incident.unit || wanted[0].unit, table, prefix: "", limit: incident.limit, marks: this.found.transitions.map((one) => one.time) });
     this.#chart.window(start, end);
     this.plot.replaceChildren(this.#chart.element);
-    this.plot.classList.add("chart-host");
     this.#chart.show();
   }
 }
@@ -99,8 +96,8 @@ function facts(incident) {
     ["Rule", incident.threshold],
     ["Metric", incident.metric],
     ["Labels", labelled(incident.labels)],
-    ["Value", figures(incident)],
-    ["Worst", incident.peak],
+    [incident.state === "open" ? "Value" : "Worst value", figures(incident)],
+    ["Worst", pill(incident.peak, severityTone(incident.peak))],
     ["Since", since(incident.started_at)],
     ["Lasted", incident.resolved_at ? span(Math.max(0, incident.resolved_at - incident.started_at)) : ""],
     ["Taken by", incident.acknowledged_by],

@@ -12,7 +12,7 @@ const DELIVERIES = {
   delivered: ["delivered to Slack", "ok"],
   ambiguous: ["may not have reached Slack; being looked for", "warning"],
   dead: ["could not be sent to Slack", "critical"],
-  unknown: ["no word from the host about Slack", "unknown"],
+  unknown: ["no word about Slack", "unknown"],
 };
 const SEVERITIES = ["ok", "info", "warning", "critical"];
 
@@ -39,10 +39,13 @@ export function title(incident) {
   return incident.summary || incident.threshold;
 }
 
-/** "93.1 % > 90 %" */
+/** "93.1 % > 90 %": the present value, or the worst once it is over. */
 export function figures(incident) {
-  const value = quantity(incident.value, incident.unit);
-  return incident.limit === null || incident.limit === undefined ? value : `${value} ${incident.op || "·"} ${quantity(incident.limit, incident.unit)}`;
+  const over = incident.state === "resolved";
+  const value = quantity(over ? incident.peak_value ?? incident.value : incident.value, incident.unit);
+  if (incident.limit === null || incident.limit === undefined) return value;
+  const limit = quantity(incident.limit, incident.unit);
+  return incident.op ? `${value} ${incident.op} ${limit}` : `${value} (limit ${limit})`;
 }
 
 /** A time that says how long ago it was and is kept up to date by `refreshTimes`. */
