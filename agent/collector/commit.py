@@ -93,10 +93,10 @@ class Committer:
         await self._clock.sleep(pause)
         return min(LONGEST_PAUSE, pause * 2)
 
-    def lost(self, error: StoreError) -> None:
-        """The database did not answer: count it, and say so once."""
+    def lost(self, error: StoreError, *, first: bool = False) -> None:
+        """The database did not answer: count it, and say so once (`first`: it was never there)."""
         self._stats.store_errors += 1
-        if self._stats.store_up:
+        if self._stats.store_up or first:
             self._stats.store_up = False
             log.error("database lost", extra={"error": str(error)})
 

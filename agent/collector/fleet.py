@@ -204,6 +204,11 @@ class Fleet:
             for host in changed
         ]
 
+    def keep_changed(self, rows: Iterable[HostRow]) -> None:
+        """These could not be kept: they count as changed still."""
+        for row in rows:
+            self._get(row.host).changed = True
+
     # --- inside
 
     def _get(self, name: str) -> _Host:
