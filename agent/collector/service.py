@@ -28,7 +28,7 @@ from agent.config.schema import Config
 from agent.errors import ConfigError, StoreError, TransportError, UnavailableError
 from agent.systemd import Notifier
 from agent.transport import wire
-from agent.transport.mqtt import Link, Session
+from agent.transport.mqtt import Backoff, Link, Session
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class _Service:
             subscriptions=subscriptions(share=config.collector.share),
             clock=clock,
             will=lambda _: (self._topic, self._status("offline")),
+            backoff=Backoff(first=min(1.0, config.mqtt.reconnect_spread), cap=10.0),  # one collector is no herd
         )
 
     async def run(self, ready: Callable[[Collector], None] | None, stop: asyncio.Event) -> None:
