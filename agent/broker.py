@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import Self
 
 from agent.errors import UnavailableError
 
@@ -23,10 +24,13 @@ class EmbeddedBroker:
         self._host = host
         self._port = port
 
-    async def __aenter__(self) -> EmbeddedBroker:
-        from amqtt.broker import Broker  # noqa: PLC0415 - it imports much, and takes its time
-        from amqtt.contexts import BrokerConfig, ListenerConfig  # noqa: PLC0415
-        from amqtt.errors import BrokerError  # noqa: PLC0415
+    async def __aenter__(self) -> Self:
+        try:
+            from amqtt.broker import Broker  # noqa: PLC0415 - it imports much, and takes its time
+            from amqtt.contexts import BrokerConfig, ListenerConfig  # noqa: PLC0415
+            from amqtt.errors import BrokerError  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise UnavailableError(f"{error.name} is not installed; install tocsin[up]") from error
 
         for name in ("amqtt", "transitions"):  # one line per connection, and a traceback for a taken port
             logging.getLogger(name).setLevel(logging.CRITICAL)

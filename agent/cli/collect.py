@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 
 from agent.errors import EXIT_OK
 
@@ -14,15 +13,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from agent import log  # noqa: PLC0415
-    from agent.clock import SystemClock  # noqa: PLC0415
-    from agent.collector.service import serve  # noqa: PLC0415
+    from agent.cli.extra import needs  # noqa: PLC0415
     from agent.config.load import load  # noqa: PLC0415
 
     log.setup()
     config = load(arguments.config)
+    with needs("collector"):
+        from agent.collector.service import collect  # noqa: PLC0415
 
-    async def run() -> None:
-        await serve(config, clock=SystemClock(), ready=None, stop=asyncio.Event())
-
-    asyncio.run(run())
+    collect(config)
     return EXIT_OK

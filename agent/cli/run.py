@@ -22,6 +22,6 @@ def start(path: str | None) -> int:
 
 
 def _run(path: Path | None) -> int:
-    from agent.daemon.service import main as daemon  # noqa: PLC0415
+    from agent.daemon.main import main as daemon  # noqa: PLC0415
 
     return daemon(path)

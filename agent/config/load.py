@@ -19,6 +19,9 @@ from agent.errors import ConfigError
 
 ENVIRONMENT = "TOCSIN_CONFIG"
 PLACES = (Path("agent.toml"), Path("/etc/tocsin/agent.toml"))
+_PACKAGE = Path(__file__).parents[1]
+SHIPPED = (_PACKAGE / "agent.toml", _PACKAGE.parent / "agent.toml")
+"""The example: inside an installed package, or in the checkout that the package is run from."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +68,30 @@ class Reading:
 
 
 def find(path: Path | None = None) -> Path | None:
-    """The file to read: the one given, else $TOCSIN_CONFIG, else the first of the usual places that exists."""
+    """The file to read: the one given, else $TOCSIN_CONFIG, else the first of the usual places that exists.
+
+    With none at all it is the example that ships with the program: the core probes and the service levels.
+    """
     if path is not None:
         return path
     if os.environ.get(ENVIRONMENT):
         return Path(os.environ[ENVIRONMENT])
-    return next((place for place in PLACES if place.is_file()), None)
+    return next((place for place in (*PLACES, *SHIPPED) if place.is_file()), None)
 
 
-def load(path: Path | None = None) -> Config:
-    """The configuration; the defaults where there is no file at all. ConfigError tells every fault."""
-    reading = read(path)
+def load(path: Path | None = None, *, elsewhere: str = "") -> Config:
+    """The configuration; the shipped one where there is no file at all. ConfigError tells every fault.
+
+    `elsewhere` names a table whose secrets are the other role's: on a machine that has both, systemd hands
+    each only its own, and the one must not fail for the other's.
+    """
+    reading = read(path, elsewhere=elsewhere)
     if reading.faults:
         raise ConfigError(reading.lines())
     return reading.config
 
 
-def read(path: Path | None = None) -> Reading:
+def read(path: Path | None = None, *, elsewhere: str = "") -> Reading:
     """As `load`, but hands the faults back beside what could be understood. Never raises."""
     found = find(path)
     if found is None:
@@ -93,10 +103,10 @@ def read(path: Path | None = None) -> Reading:
         for file in files:
             _merge_file(file, table, reading)
         config, faults = decode(Config, table)
-        reading.faults += faults
         config = config or Config()
         known = {fault.keys for fault in faults}
-        reading.faults += [fault for fault in rules.faults(config) if not _covered(fault.keys, known)]
+        faults += [fault for fault in rules.faults(config) if not _covered(fault.keys, known)]
+        reading.faults += _without_secrets_of(elsewhere, faults)
     except RecursionError:
         reading.faults.append(f"{found}:1: tables are nested too deeply")
         return reading
@@ -107,6 +117,12 @@ def read(path: Path | None = None) -> Reading:
 def _covered(keys: Keys, known: set[Keys]) -> bool:
     """Whether a fault has been told already for this key, or for one inside (its table is not whole then)."""
     return any(keys[: len(other)] == other or other[: len(keys)] == keys for other in known)
+
+
+def _without_secrets_of(table: str, faults: list[Fault]) -> list[Fault]:
+    """All but missing secrets of `table`, and what the rules say of it for want of them."""
+    missing = [fault for fault in faults if fault.keys[:1] == (table,) and fault.text.startswith("missing secret")]
+    return [fault for fault in faults if fault.keys[:1] != (table,)] if missing else faults
 
 
 def _named(config: Config) -> Config:

@@ -13,6 +13,8 @@ from agent.config.schema import CollectorConfig, Config, MqttConfig, ProbeConfig
 from agent.config.units import Quantity
 
 COMPONENTS = ("database", "memory", "cpu", "disk", "network", "cache", "apis")
+OWN_PROBE = "agent"
+"""The name under which the daemon reports about itself."""
 _HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _UNITS = {"_percent": "percent", "_bytes": "bytes", "_seconds": "seconds", "_bytes_per_second": "bytes/s"}
@@ -107,6 +109,8 @@ def _probe(name: str, probe: ProbeConfig, interval: float) -> Iterator[Fault]:
     keys: Keys = ("probes", name)
     if not _NAME.fullmatch(name):
         yield Fault(keys, 'expected a name of letters, digits, "_", "-" and ".", at most 63 long')
+    if name == OWN_PROBE:
+        yield Fault(keys, f'"{OWN_PROBE}" is what the daemon measures of itself; expected another name')
     if probe.interval is not None and probe.cron:
         yield Fault((*keys, "cron"), "interval and cron exclude each other; keep one")
     for key in ("interval", "timeout"):

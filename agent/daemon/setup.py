@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent.config.decode import Fault
 from agent.config.load import read
 from agent.config.schema import Config, ProbeConfig
-from agent.errors import ConfigError, UsageError
+from agent.errors import ConfigError, PluginError, UsageError
 from agent.probing.loader import discover, plan
 
 if TYPE_CHECKING:
@@ -41,11 +43,20 @@ class Setup:
         return planned_now[0]
 
 
-def prepare(path: Path | None = None) -> Setup:
-    """Read everything and tell every fault at once, those of the probes' own options too."""
-    reading = read(path)
-    registry = discover(reading.config.agent.plugin_dirs)
-    planned, faults = plan(reading.config, registry)
+def prepare(
+    path: Path | None = None, *, elsewhere: str = "", adapt: Callable[[Config], Config] = lambda config: config
+) -> Setup:
+    """Read everything and tell every fault at once, those of the probes' own options too.
+
+    `elsewhere` as in `agent.config.load.load`; `adapt` is for what a command line sets over the file.
+    """
+    reading = read(path, elsewhere=elsewhere)
+    config = adapt(reading.config)
+    try:
+        registry = discover(config.agent.plugin_dirs)
+    except PluginError as error:
+        raise ConfigError(reading.lines([Fault(("agent", "plugin_dirs"), str(error))])) from error
+    planned, faults = plan(config, registry)
     if reading.faults or faults:
         raise ConfigError(reading.lines(faults))
-    return Setup(reading.config, registry, planned)
+    return Setup(config, registry, planned)

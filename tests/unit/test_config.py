@@ -115,7 +115,7 @@ def test_the_file_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOCSIN_CONFIG", raising=False)
     monkeypatch.setattr("agent.config.load.PLACES", (Path("agent.toml"),))
-    assert find() is None
+    assert find() == SHIPPED
     assert load().agent.host == host_id()
     (tmp_path / "agent.toml").write_text("[agent]\nhost = 'here'")
     assert load().agent.host == "here"

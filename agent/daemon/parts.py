@@ -1,0 +1,134 @@
+"""The daemon's parts, built from one configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TextIO
+
+from agent.alerting.engine import Engine
+from agent.alerting.health import HealthBook
+from agent.alerting.messenger import Messenger
+from agent.alerting.outbox import Outbox
+from agent.clock import Clock
+from agent.config.schema import Config, MqttConfig, SlackConfig, ThresholdConfig
+from agent.daemon import alert_test
+from agent.daemon.switches import Mouth, Road
+from agent.errors import UnavailableError
+from agent.model import ProbeResult
+from agent.probing.scheduler import Scheduler
+from agent.transport import wire
+from agent.transport.mqtt import Backoff, Link
+from agent.transport.shipper import Shipper
+from agent.transport.spool import Spool
+from agent.transport.wire import Topic
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who speaks: the host, and this start of its daemon."""
+
+    host: str
+    epoch: str
+
+
+@dataclass
+class Parts:
+    """What the wiring joins. `book` is exchanged when the weights change, the inside of `mouth` and `road` too."""
+
+    spool: Spool
+    engine: Engine
+    outbox: Outbox
+    mouth: Mouth
+    road: Road
+    shipper: Shipper
+    scheduler: Scheduler
+    book: HealthBook
+
+    @classmethod
+    async def open(
+        cls,
+        config: Callable[[], Config],
+        identity: Identity,
+        clock: Clock,
+        *,
+        on_result: Callable[[ProbeResult], None],
+        on_deliveries: Callable[[], None],
+        output: TextIO | None,
+    ) -> Parts:
+        """`config` gives the present configuration. UnavailableError without a state directory, SpoolError when
+        another daemon has it; everything else may be absent.
+        """
+        now = config()
+        directory = now.agent.state_dir
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnavailableError(f"agent.state_dir {directory} cannot be made: {error.strerror}") from error
+        spool = await Spool.open(directory, now.spool, identity.epoch, clock)
+        engine = await Engine.open(directory / "alerts.db", thresholds(now), identity.host, clock)
+        mouth = Mouth(messenger(now.slack, output))
+        slack = now.slack
+        outbox = Outbox(engine.state, mouth, clock, channel=slack.channel, routes=slack.routes, on_change=on_deliveries)
+        road = Road(link(now.mqtt, identity, clock))
+
+        def birth(session: int) -> wire.Status:
+            return _birth(config(), identity, clock, session)
+
+        resend_after = float(now.spool.resend_after)
+        shipper = Shipper(spool, road, identity.host, identity.epoch, clock, birth, resend_after=resend_after)
+        return cls(spool, engine, outbox, mouth, road, shipper, Scheduler(clock, on_result), HealthBook(now.health))
+
+
+def thresholds(config: Config) -> list[ThresholdConfig]:
+    """Those of the file, and the one of `tocsin alert test`."""
+    return [*config.thresholds, alert_test.THRESHOLD]
+
+
+def messenger(slack: SlackConfig, output: TextIO | None) -> Messenger:
+    """Slack where there is a token; else the terminal."""
+    if slack.bot_token is None:
+        from agent.slack.terminal import TerminalMessenger  # noqa: PLC0415 - one of the two is enough
+
+        return TerminalMessenger(slack.dashboard_url, output)
+    from agent.slack.sender import SlackMessenger  # noqa: PLC0415
+
+    return SlackMessenger(slack)
+
+
+def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:
+    def will(session: int) -> tuple[str, bytes]:
+        status = wire.Status(state="offline", epoch=identity.epoch, session=session)
+        return str(Topic(identity.host, "status")), wire.encode(status)
+
+    spread = float(config.reconnect_spread)
+    return Link(
+        config,
+        identifier=f"tocsin-{identity.host}",
+        subscriptions=[str(Topic(identity.host, "ack"))],
+        clock=clock,
+        will=will,
+        backoff=Backoff(first=spread, cap=min(120.0, 4 * spread)),
+    )
+
+
+def _birth(config: Config, identity: Identity, clock: Clock, session: int) -> wire.Status:
+    return wire.Status(
+        state="online",
+        epoch=identity.epoch,
+        session=session,
+        version=version("tocsin"),
+        config=digest(config),
+        time=clock.now(),
+        labels=config.agent.labels,
+    )
+
+
+def digest(config: Config) -> str:
+    """Tells one configuration from another, and nothing of what it says."""
+    return hashlib.blake2b(repr(config).encode(), digest_size=6).hexdigest()
