@@ -290,11 +290,15 @@ class Journal:
         return target, "bytes"
 
     def _victims(self, file: SpoolFile) -> list[Item]:
-        """The least valuable: by priority, then age; what is under way to the broker only when all else is gone."""
+        """The least valuable: samples, then incidents, each oldest first; what is under way only when all else is gone.
+
+        Gap records come last: they are small, and one that may have been sent, told again in another, would make
+        the account wrong.
+        """
         growing = self._ledger.rows
         taken = {item.row for item in self._taken.values()}
         for spared in (growing | taken, growing):
-            for priority in Priority:
+            for priority in (Priority.METRICS, Priority.INCIDENT, Priority.GAP):
                 oldest = file.oldest(priority, EVICT_STEP + len(spared))
                 if victims := [item for item in oldest if item.row not in spared][:EVICT_STEP]:
                     return victims
