@@ -164,6 +164,8 @@ class Thread:
         self._busy = False
         if future.done():  # cancelled by the deadline
             return
+        if isinstance(error, StopIteration):  # the one error that a future refuses
+            error = RuntimeError(f"StopIteration: {error}")
         if error is not None:
             future.set_exception(error)
         else:
