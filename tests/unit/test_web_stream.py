@@ -145,6 +145,16 @@ async def test_a_reader_that_leaves_is_forgotten(site: Site) -> None:
     await eventually(lambda: site.clock.sleepers == 0, "the heartbeat to end")
 
 
+async def test_a_reader_that_left_in_silence_is_forgotten_too(site: Site) -> None:
+    """Where no event comes, the heartbeat finds out that nobody is there."""
+    reader = await site.read("?kind=delivery")
+    reader.answer.close()
+    for _ in range(3):
+        await eventually(lambda: site.clock.sleepers == 1 or site.hub.listeners == 0, "the heartbeat to wait")
+        await site.clock.advance(15)
+    await eventually(lambda: site.hub.listeners == 0, "the reader to be forgotten")
+
+
 async def test_a_slow_reader_is_cut_and_harms_nobody(site: Site) -> None:
     """Who does not read loses the connection, to fetch anew; the others go on."""
     slow, quick = await site.read(), await site.read("?kind=incident")

@@ -100,7 +100,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 
 async def follow(response: web.StreamResponse, events: Subscription, wanted: Filter, clock: Clock) -> None:
-    heartbeat = asyncio.create_task(beat(response, clock))
+    heartbeat = asyncio.create_task(beat(response, events, clock))
     try:
         async for event in events:
             message = wanted.message(event)
@@ -112,11 +112,14 @@ async def follow(response: web.StreamResponse, events: Subscription, wanted: Fil
             await heartbeat
 
 
-async def beat(response: web.StreamResponse, clock: Clock) -> None:
-    """Tells both ends and all proxies between that the connection lives."""
-    while True:
-        await clock.sleep(HEARTBEAT)
-        await write(response, b": heartbeat\n\n")
+async def beat(response: web.StreamResponse, events: Subscription, clock: Clock) -> None:
+    """Tells both ends and all proxies between that the connection lives; ends the events where it does not."""
+    try:
+        while True:
+            await clock.sleep(HEARTBEAT)
+            await write(response, b": heartbeat\n\n")
+    finally:
+        events.close()
 
 
 async def write(response: web.StreamResponse, message: bytes) -> None:

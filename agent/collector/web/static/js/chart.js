@@ -27,7 +27,7 @@ export class Chart {
   /** `prefix` is left out of series names. `limit` is drawn as a line, `marks` (times) as upright ones. */
   constructor({ title, unit, table, prefix = "", limit = null, marks = [], sync = null, onZoom = null, onReset = null }) {
     Object.assign(this, { title, unit, table, prefix, limit, marks, sync, onZoom, onReset });
-    this.time = el("output", {});
+    this.time = el("span", { class: "at" });
     this.place = el("div", { class: "plot", role: "img", "aria-label": `${title}, a chart; its values stand below` });
     this.legend = el("div", { class: "legend" });
     this.element = el("section", { class: "card chart", "data-chart": title, "aria-label": title },

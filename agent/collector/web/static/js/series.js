@@ -27,9 +27,9 @@ export class SeriesTable {
     }
   }
 
-  /** Adds one value; false where its bucket was known and the value is already in it. */
+  /** Adds one value that came live; the same one twice is harmless. */
   append(time, metric) {
-    const at = this.step > 0 ? Math.floor(time / this.step) * this.step : time;
+    const at = this.step > 0 ? Math.floor(time / this.step) * this.step : Math.round(time * 1000) / 1000; // as stored
     const one = this.#series(metric);
     const index = this.#row(at);
     const before = one.values[index];
