@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pwd
 import shutil
@@ -186,12 +187,12 @@ def watchdog_restarts() -> str:
     return f"restarted {time.time() - since:.1f} s after the block began, with the stack in the journal"
 
 
-def rows() -> int:
-    """What waits in the spool, read past the agent."""
-    [path] = STATE.rglob("spool.db")
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+def identities(name: str) -> set[tuple[str, int]]:
+    """(epoch, seq) of every envelope in a database file: the spool of a stopped agent, or the collector's."""
+    [path] = STATE.rglob(name)
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return int(database.execute("SELECT count(*) FROM envelopes").fetchone()[0])
+        return set(database.execute("SELECT epoch, seq FROM envelopes"))
 
 
 def stop_flushes_and_state_is_kept() -> str:
@@ -204,19 +205,17 @@ def stop_flushes_and_state_is_kept() -> str:
     took = time.monotonic() - began
     assert took < 10, f"{took:.1f} s"
     assert show(AGENT, "Result") == "success"
-    waiting, stopped = rows(), time.time()
-    assert waiting >= 6, f"{waiting} envelopes in the spool after 3 s without a broker"
+    waiting = identities("spool.db")
+    assert len(waiting) >= 6, f"{len(waiting)} envelopes in the spool after 3 s without a broker"
+    assert not waiting & identities("collector.db")
     run("systemctl", "start", AGENT)
     run("systemctl", "start", BROKER)
-    until(lambda: [p for p in points("switch.level") if stopped - 4 < p[0] < stopped], "the spooled samples", 60)
-    until(lambda: rows() < 6, "an empty spool", 60)
+    until(lambda: waiting <= identities("collector.db"), "every spooled envelope in the collector's database", 60)
     incidents = api("incidents")["incidents"]
     names = sorted(incident["threshold"] for incident in incidents)
     assert names == ["first rule", "second rule"], incidents
     assert len(slack.posts("")) == told, "an incident was told again after the restart"
-    return (
-        f"stopped in {took:.2f} s, {waiting} envelopes spooled and then delivered, 2 incidents kept, nothing told twice"
-    )
+    return f"stopped in {took:.2f} s, {len(waiting)} spooled envelopes delivered, 2 incidents kept, nothing told twice"
 
 
 def bad_file_stays_down() -> str:
@@ -274,6 +273,7 @@ CHECKS: list[Callable[[], str]] = [
     missing_credential_is_named,
     collector_is_restarted_and_stops,
 ]
+FIRST = (install, starts_with_everything_absent, both_ready)
 
 
 def main() -> None:
@@ -287,6 +287,8 @@ def main() -> None:
         report[check.__name__] = {"passed": passed, "said": said, "seconds": round(time.monotonic() - began, 1)}
         print(check.__name__, report[check.__name__], flush=True)
         Path("/out/report.json").write_text(json.dumps(report, indent=1))
+        if not passed and check in FIRST:
+            break  # the rest would only wait for what cannot come
     Path("/out/journal.log").write_text(journal(AGENT) + "\n--- collector ---\n" + journal(COLLECTOR))
 
 
