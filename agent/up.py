@@ -21,7 +21,7 @@ from agent.broker import EmbeddedBroker
 from agent.clock import Clock, SystemClock
 from agent.collector.service import serve
 from agent.config.rules import address, is_loopback
-from agent.config.schema import Config, MqttConfig
+from agent.config.schema import Config, MqttConfig, SlackConfig
 from agent.config.units import Duration
 from agent.daemon.service import Daemon
 from agent.daemon.setup import Setup, prepare
@@ -131,7 +131,10 @@ def _adapted(config: Config, options: Options) -> Config:
     host, _ = _address(collector.listen, "--listen")
     if not is_loopback(host) and collector.token is None:
         raise UsageError(f"--listen {collector.listen} is not loopback: set collector.token in agent.toml first")
-    return replace(config, agent=agent, mqtt=mqtt, collector=collector)
+    slack = config.slack
+    if slack.dashboard_url == SlackConfig().dashboard_url:
+        slack = replace(slack, dashboard_url=f"http://{collector.listen}")
+    return replace(config, agent=agent, mqtt=mqtt, collector=collector, slack=slack)
 
 
 def _mqtt(options: Options, config: Config) -> str:
