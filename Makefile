@@ -53,7 +53,7 @@ chaos: $(STAMP) services ## N=200 kills of agent, broker and collector; 0 lost, 
 	@$(BIN)/python -m tests.chaos --cycles $(N) $(ARGS)
 
 lock: $(STAMP) ## resolve anew: requirements.lock
-	@test -x $(BIN)/uv || $(PIP) install --quiet uv
+	@test -x $(BIN)/uv || $(PIP) install -qq uv
 	@echo '# Every package of every extra and of the tools, pinned with hashes. Written by `make lock`.' > $(VENV)/lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --all-extras --group build --group dev pyproject.toml -o $(VENV)/pins
@@ -73,6 +73,6 @@ $(STAMP): pyproject.toml requirements.lock
 	    { echo "python3-venv is not installed: apt-get install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing the pinned packages into $(VENV) …"
-	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
-	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	@$(PIP) install -qq --require-hashes --requirement requirements.lock
+	@$(PIP) install -qq --no-build-isolation --no-deps --editable .
 	@touch $@
