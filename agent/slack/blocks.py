@@ -39,11 +39,11 @@ def message(incident: Incident, *, dashboard_url: str = "", mention: str = "", s
     title = headline(incident)
     if small:
         return Message(escape(title, 500))
-    ping = _mention(mention)
+    ping = "" if incident.state == "resolved" else _mention(mention)
     header = f"{_sign(incident)} *{escape(title, 600)}*" + (f" {ping}" if ping else "")
-    parts: list[Block] = [{"type": "section", "fields": _fields(incident)}]
-    if incident.summary:
-        parts.insert(0, _section(escape(incident.summary, 500)))
+    summary, fields = escape(incident.summary, 500), _fields(incident)
+    parts = [_section(summary)] if summary else []
+    parts += [{"type": "section", "fields": fields[start : start + 10]} for start in range(0, len(fields), 10)]
     if links := _links(incident, dashboard_url):
         parts.append({"type": "context", "elements": [_mrkdwn(links)]})
     return Message(escape(title, 500), [_section(header)], [{"color": _colour(incident), "blocks": parts}])
@@ -121,7 +121,7 @@ def _fields(incident: Incident) -> list[Block]:
     lines.append(f"*Since*\n{moment(incident.started_at)}")
     if incident.resolved_at is not None:
         lines.append(f"*Resolved*\n{moment(incident.resolved_at)}")
-    return [_mrkdwn(line) for line in lines[:10]]
+    return [_mrkdwn(line) for line in lines]
 
 
 def _links(incident: Incident, dashboard_url: str) -> str:

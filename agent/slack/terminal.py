@@ -58,8 +58,8 @@ def block(incident: Incident, dashboard_url: str = "") -> str:
     rows += links(incident, dashboard_url)
     rows.append(("Incident", incident.id))
     lines = [f"[{headline(incident)}]"]
-    if incident.summary:
-        lines.append(f"  {plain(incident.summary, 500)}")
+    if summary := plain(incident.summary, 500):
+        lines.append(f"  {summary}")
     lines += [f"  {name:<{_WIDTH}} {text}" for name, text in rows]
     return "\n".join(lines) + "\n"
 
