@@ -27,12 +27,11 @@ T = TypeVar("T")
 def add(parser: argparse.ArgumentParser) -> None:
     from agent.cli.api import add_options  # noqa: PLC0415
 
-    what = parser.add_subparsers(metavar="test", required=True)
-    test = what.add_parser("test", help="send a test alert and follow it")
-    test.add_argument(
+    parser.add_argument("what", choices=["test"], help="the one thing to do: send a test alert and follow it")
+    parser.add_argument(
         "--state-dir", type=Path, metavar="DIR", help="of the daemon (default: as in agent.toml, or of `up`)"
     )
-    add_options(test)
+    add_options(parser)
     parser.epilog = (
         "The daemon on this machine breaks a threshold that only it has: engine, Slack (or the terminal), spool,\n"
         "broker and collector see it as any other.\n\n"

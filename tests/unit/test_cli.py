@@ -1,0 +1,232 @@
+"""The command line: help, exit codes, and that no traceback ever reaches a user."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent import cli
+from agent.cli import main
+from agent.cli.table import clean, quantity, table
+from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
+from tests.services import free_port
+
+COMMANDS = ("up", "run", "collect", "check", "probes", "probe", "incidents", "alert", "top")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        f'[agent]\nhost = "t"\nstate_dir = "{tmp_path}/state"\n[probes.memory]\n[probes.cpu]\nenabled = false\n'
+        f'[collector]\nlisten = "127.0.0.1:{free_port()}"\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_there_for_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit codes in it; the overview has examples."""
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"] if command else ["--help"])
+    assert ended.value.code == EXIT_OK
+    text = capsys.readouterr().out
+    assert "examples:" in text if not command else f"tocsin {command}" in text
+    assert "exit codes" in text or command == "probes"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["probe"], ["up", "--listen"], ["alert"], ["check", "--fast"]])
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    """As every command line does."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == EXIT_USAGE
+
+
+def test_version() -> None:
+    """By the script that users have."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "tocsin", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[0] == "tocsin"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (UsageError("no such thing"), EXIT_USAGE, "tocsin: no such thing\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (RuntimeError("odd"), EXIT_FAILED, "tocsin: RuntimeError: odd\n"),
+    ],
+)
+def test_no_traceback_reaches_a_user(
+    error: BaseException,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Our errors are a line and their exit code; a fault of ours is told as one, with how to learn more."""
+
+    def broken(_: object) -> int:
+        raise error
+
+    monkeypatch.delenv("TOCSIN_DEBUG", raising=False)
+    monkeypatch.setattr(cli, "_run", broken)
+    assert main(["check"]) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(told)
+    assert "Traceback" not in printed
+    assert ("TOCSIN_DEBUG=1" in printed) == isinstance(error, RuntimeError)
+
+
+def test_who_asks_gets_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TOCSIN_DEBUG lets the error through as it is."""
+
+    def broken(_: object) -> int:
+        raise RuntimeError("odd")
+
+    monkeypatch.setenv("TOCSIN_DEBUG", "1")
+    monkeypatch.setattr(cli, "_run", broken)
+    with pytest.raises(RuntimeError):
+        main(["check"])
+
+
+def test_probes_lists_configured_and_available(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What runs with its schedule; what could, with its own words."""
+    assert main(["probes", "-c", str(config)]) == EXIT_OK
+    configured, available = capsys.readouterr().out.split("\n\n")
+    assert [line.split()[0] for line in configured.splitlines()] == ["PROBE", "memory"]
+    assert "10 s" in configured
+    lines = {line.split()[0]: line for line in available.splitlines()}
+    assert {"cpu", "disk", "processes"} <= set(lines)
+    assert lines["load"].split(None, 1)[1].startswith("Load average")
+
+
+def test_a_probe_is_run_once_asked(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table for people, one JSON object for scripts."""
+    assert main(["probe", "memory", "--once", "-c", str(config)]) == EXIT_OK
+    text = capsys.readouterr().out
+    assert "memory.used_percent" in text
+    assert "memory: ok in " in text
+    assert main(["-c", str(config), "probe", "memory", "--once", "--json"]) == EXIT_OK
+    result = json.loads(capsys.readouterr().out)
+    assert (result["probe"], result["status"]) == ("memory", "ok")
+    assert {"memory.total_bytes", "probe.up"} <= {metric["name"] for metric in result["metrics"]}
+
+
+def test_rates_are_there_because_it_runs_twice(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The cpu probe brings nothing the first time; it is switched off in the file and can be run all the same."""
+    assert main(["probe", "cpu", "--json", "-c", str(config)]) == EXIT_OK
+    names = {metric["name"] for metric in json.loads(capsys.readouterr().out)["metrics"]}
+    assert "cpu.used_percent" in names
+
+
+def test_a_probe_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 1, and its error."""
+    plugins = tmp_path / "plugins"
+    plugins.mkdir(mode=0o755)
+    (plugins / "broken.py").write_text(
+        '"""Always fails."""\nfrom agent.plugin import Metric, Probe\n\n'
+        "class Broken(Probe):\n    async def collect(self) -> list[Metric]:\n        raise OSError('no such device')\n"
+    )
+    (plugins / "broken.py").chmod(0o644)
+    path = tmp_path / "agent.toml"
+    path.write_text(f'[agent]\nplugin_dirs = ["{plugins}"]\n[probes.broken]\n')
+    assert main(["probe", "broken", "-c", str(path)]) == EXIT_FAILED
+    assert "error" in (text := capsys.readouterr().out)
+    assert "no such device" in text
+
+
+def test_an_unknown_probe(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, and where to look."""
+    assert main(["probe", "nope", "-c", str(config)]) == EXIT_USAGE
+    assert "`tocsin probes` lists them" in capsys.readouterr().err
+
+
+def test_incidents_without_a_collector(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 69, and the address that was tried."""
+    assert main(["incidents", "-c", str(config)]) == EXIT_UNAVAILABLE
+    assert "no collector answers at http://127.0.0.1:" in capsys.readouterr().err
+
+
+def test_a_test_alert_without_a_daemon(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 69; the request does not stay behind for a later daemon to find."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert main(["alert", "test", "-c", str(config)]) == EXIT_UNAVAILABLE
+    assert "no daemon has run here" in capsys.readouterr().err
+    monkeypatch.setattr("agent.cli.alert.TAKEN_UP_WITHIN", 0.2)
+    state = tmp_path / "state"
+    state.mkdir()
+    assert main(["alert", "test", "-c", str(config)]) == EXIT_UNAVAILABLE
+    assert "no daemon runs" in capsys.readouterr().err
+    assert list(state.iterdir()) == []
+
+
+def test_top_without_a_broker(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 69, and why."""
+    arguments = ["top", "--once", "--wait", "0.5", "--mqtt", f"mqtt://127.0.0.1:{free_port()}", "-c", str(config)]
+    assert main(arguments) == EXIT_UNAVAILABLE
+    assert "no broker" in capsys.readouterr().err
+    assert main(["top", "--once", "Not A Host"]) == EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--listen", "8420"], ["--mqtt", "x"], ["--interval", "2"], ["--interval", "1us"], ["--listen", "0.0.0.0:1"]],
+)
+def test_up_checks_its_options(arguments: list[str], config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, with the option's name."""
+    assert main(["up", "-c", str(config), *arguments]) == EXIT_USAGE
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_the_daemon_imports_little() -> None:
+    """`tocsin run` must stay light: nothing of the collector, the broker, the terminal view or Slack's SDK."""
+    script = (
+        "import sys, agent.cli.run, agent.daemon.main\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} | set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    heavy = {"slack_sdk", "aiohttp", "sqlalchemy", "amqtt", "rich", "uvloop", "agent.collector", "agent.up", "difflib"}
+    assert "aiomqtt" in loaded
+    assert loaded & heavy == set()
+
+
+def test_tables_line_up_and_stay_harmless() -> None:
+    """Columns are aligned; an escape sequence out of a label does not reach the terminal."""
+    text = table(("A", "B"), [("long cell", "x"), ("s\x1b[31m", "y")])
+    assert text.splitlines() == ["A          B", "long cell  x", "s�[31m     y"]
+    assert clean("a\u202eb\n") == "a�b�"
+
+
+Row = tuple[float, str, str]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (71.23, "percent", "71.2 %"),
+        (1536, "bytes", "1.5 KiB"),
+        (3, "bytes/s", "3 B/s"),
+        (0.0125, "seconds", "12.5 ms"),
+        (0.00002, "seconds", "20 us"),
+        (90, "seconds", "90 s"),
+        (7200, "seconds", "2.0 h"),
+        (864000, "seconds", "10.0 d"),
+        (1234567, "", "1,234,567"),
+        (0.125, "1/s", "0.125 1/s"),
+    ],
+)
+def test_values_as_people_read_them(row: Row) -> None:
+    """Units in the size that fits."""
+    value, unit, expected = row
+    assert quantity(value, unit) == expected
