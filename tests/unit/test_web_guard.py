@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -245,3 +247,13 @@ def test_no_page_has_inline_code_or_style() -> None:
             'setAttribute("style"',
         ):
             assert word not in text, f"{script.name}: {word}"
+
+
+def test_vendored_files_are_those_that_were_decided_on() -> None:
+    """What is served of somebody else's is byte for byte what the record names, and has its licence beside it."""
+    record = (Path(__file__).parents[2] / "docs/decisions/0004-uplot-vendored.md").read_text()
+    sums = dict(re.findall(r"\| `(\S+)` \| `([0-9a-f]{64})` \|", record))
+    folder = STATIC / "vendor/uplot"
+    assert {path.name for path in folder.iterdir()} == {*sums, "LICENSE"}
+    for name, wanted in sums.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == wanted, name
