@@ -15,6 +15,8 @@ class Received:
     envelope: AnyEnvelope
     payload: bytes
     fingerprint: bytes
+    series: list[int] = dataclasses.field(default_factory=list)
+    """The store's ids of the metrics, which the store fills in."""
 
     @property
     def identity(self) -> tuple[str, str, int]:

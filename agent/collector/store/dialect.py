@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import event, exc
@@ -26,6 +27,11 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 EnvelopeRow = tuple[int, str, int, bytes, str, float, float]
 """Host id, epoch (32 hex characters, checked by the wire codec), seq, fingerprint, kind, time, received."""
+
+SQLITE_ROWS = 100
+_SQLITE_ONE = "INSERT OR REPLACE INTO samples (series_id, time_ms, value) VALUES (?, ?, ?)"
+_SQLITE_SEVERAL = _SQLITE_ONE + ", (?, ?, ?)" * (SQLITE_ROWS - 1)
+"""Each run of a statement has its price, so samples go in by the hundred."""
 
 ENVELOPE_COLUMNS = ("host_id", "epoch", "seq", "fingerprint", "kind", "time", "received")
 SampleRow = tuple[int, int, float]
@@ -174,9 +180,13 @@ class Dialect:
         if not rows:
             return
         if not self.mysql:
-            await connection.exec_driver_sql(
-                "INSERT OR REPLACE INTO samples (series_id, time_ms, value) VALUES (?, ?, ?)", list(rows)
-            )
+            whole = len(rows) - len(rows) % SQLITE_ROWS
+            if whole:
+                starts = range(0, whole, SQLITE_ROWS)
+                several = [tuple(chain.from_iterable(rows[start : start + SQLITE_ROWS])) for start in starts]
+                await connection.exec_driver_sql(_SQLITE_SEVERAL, several)
+            if whole < len(rows):
+                await connection.exec_driver_sql(_SQLITE_ONE, list(rows[whole:]))
             return
         for part in _parts(rows):
             values = ",".join([f"({series},{time},{value!r})" for series, time, value in part])

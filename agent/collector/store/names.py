@@ -70,32 +70,36 @@ class Names:
                 new.update((name, number) for name, number in found)
         self.hosts.update(new)
 
-    async def add_series(self, envelopes: Sequence[MetricsEnvelope]) -> None:
-        """Afterwards every metric of these envelopes has an id in `series`; their hosts are known already."""
-        missing: dict[tuple[int, str], Metric] = {}
+    async def series_ids(self, envelopes: Sequence[MetricsEnvelope]) -> list[list[int]]:
+        """The ids of each envelope's metrics, in their order; its host is known already."""
+        if self._remembered > MAX_REMEMBERED:  # label values without end must not eat our memory
+            self.series.clear()
+            self._remembered = 0
+        return await self._series_ids(envelopes)
+
+    async def _series_ids(self, envelopes: Sequence[MetricsEnvelope]) -> list[list[int]]:
+        unknown: dict[tuple[int, str], Metric] = {}
         keys: list[tuple[int, SeriesKey, str]] = []
+        ids: list[list[int]] = []
         for envelope in envelopes:
             host = self.hosts[envelope.host]
             known = self.series.setdefault(host, {})
-            for metric in envelope.metrics:
-                key = series_key(metric)
-                if key not in known:
-                    digest = series_hash(metric.name, metric.labels)
-                    missing[host, digest] = metric
-                    keys.append((host, key, digest))
-        if not keys:
-            return
-        found = await self._insert(missing)
-        if (
-            self._remembered and self._remembered + len(keys) > MAX_REMEMBERED
-        ):  # label values without end must not eat our memory
-            self.series = {}
-            self._remembered = 0
-            await self.add_series(envelopes)
-            return
+            try:
+                ids.append([known[series_key(metric)] for metric in envelope.metrics])
+            except KeyError:
+                for metric in envelope.metrics:
+                    key = series_key(metric)
+                    if key not in known:
+                        digest = series_hash(metric.name, metric.labels)
+                        unknown[host, digest] = metric
+                        keys.append((host, key, digest))
+        if not unknown:
+            return ids
+        found = await self._insert(unknown)
         for host, key, digest in keys:
             self.series[host][key] = found[host, digest]
         self._remembered += len(keys)
+        return await self._series_ids(envelopes)
 
     async def _insert(self, missing: dict[tuple[int, str], Metric]) -> dict[tuple[int, str], int]:
         columns = ("host_id", "hash", "metric", "labels", "unit", "kind")

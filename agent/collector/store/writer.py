@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agent.clock import Clock
 from agent.collector.store.batch import Quarantined, Received, Written
 from agent.collector.store.dialect import Dialect, EnvelopeRow, Row, SampleRow
-from agent.collector.store.names import Names, canonical, series_key
+from agent.collector.store.names import Names, canonical
 from agent.collector.store.schema import envelopes, quarantine
 from agent.errors import StoreError
 from agent.transport.wire import GapEnvelope, IncidentEnvelope, MetricsEnvelope, encode
@@ -57,7 +57,7 @@ class Writer:
         """
         names = self._names
         await names.add_hosts({item.envelope.host for item in batch})
-        await names.add_series([item.envelope for item in batch if isinstance(item.envelope, MetricsEnvelope)])
+        await self._identify(batch)
         for attempt in range(RACES):
             try:
                 async with self._engine.begin() as connection:
@@ -70,6 +70,16 @@ class Writer:
                 if attempt == RACES - 1:
                     raise
         raise StoreError("never reached")  # pragma: no cover
+
+    async def _identify(self, batch: Sequence[Received]) -> None:
+        items = []
+        envelopes = []
+        for item in batch:
+            if isinstance(item.envelope, MetricsEnvelope):
+                items.append(item)
+                envelopes.append(item.envelope)
+        for item, ids in zip(items, await self._names.series_ids(envelopes), strict=True):
+            item.series = ids
 
     def forget(self) -> None:
         """Ask the database for all names anew: it may be another one now, or an older copy."""
@@ -164,18 +174,15 @@ class _Rows:
             (host, envelope.epoch, envelope.seq, item.fingerprint, item.topic.channel, envelope.time, self._now)
         )
         if isinstance(envelope, MetricsEnvelope):
-            self._metrics(host, envelope)
+            self._metrics(host, envelope, item.series)
         elif isinstance(envelope, IncidentEnvelope):
             self._incident(host, envelope)
         else:
             self._gap(host, envelope)
 
-    def _metrics(self, host: int, envelope: MetricsEnvelope) -> None:
-        ids = self._names.series.get(host, {})
+    def _metrics(self, host: int, envelope: MetricsEnvelope, series: list[int]) -> None:
         time = round(envelope.time * 1000)
-        append = self.samples.append
-        for metric in envelope.metrics:
-            append((ids[series_key(metric)], time, metric.value))
+        self.samples += [(number, time, metric.value) for number, metric in zip(series, envelope.metrics, strict=True)]
         key = (host, envelope.probe)
         latest = self.probes.get(key)
         if latest is None or envelope.time >= latest[2]:
