@@ -161,8 +161,8 @@ class Outbox:
             self._failed(row, operation, AmbiguousError("internal", repr(error)))
         else:
             self._succeeded(row, operation, posted)
-        if operation in ("post", "reply"):  # the gap is from the end of this one to the start of the next
-            self._spend(operation, row.posted_in or channel)
+        if operation != "edit":  # the gap begins when a post ends; and what was found may be just that old
+            self._spend("post", row.posted_in or channel)
         self._called[row.id] = self._clock.monotonic()
         self._save(row)
         self._prune()
@@ -191,10 +191,10 @@ class Outbox:
             row.state = "pending"
             return
         failures = row.attempts - 1
-        if operation == "post" and self._ids.get(row.channel) != posted.channel:
-            self._ids[row.channel] = posted.channel
-            self._state.put({("channel", row.channel): posted.channel})
         row.done(operation, posted.channel, posted.ts)
+        if self._ids.get(row.channel) != row.posted_in:
+            self._ids[row.channel] = row.posted_in
+            self._state.put({("channel", row.channel): row.posted_in})
         self._not_before.pop(row.id, None)
         if failures:  # it works again, so nobody needs to wait for longer
             self._not_before.clear()

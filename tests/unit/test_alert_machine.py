@@ -314,6 +314,13 @@ class OutboxMachine(RuleBasedStateMachine):
 
         self.play(again())
 
+    @rule(applied=st.booleans())
+    def killed_while_posting(self, applied: bool) -> None:
+        """A call hangs, done or not, and the process dies before it knows."""
+        self.channel.failures.insert(0, (AmbiguousError("timeout"), applied, 10))
+        self.opened(Severity.CRITICAL)
+        self.restart()
+
     @rule()
     def calm(self) -> None:
         """When faults stop, within a bounded time everything desired is shown exactly once."""
