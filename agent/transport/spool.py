@@ -61,6 +61,7 @@ class Spool:
         self._pacer_due = 0.0
         self._last_commit = clock.monotonic()
         self._ignored = 0
+        self._closed = False
         self._waiting = 0
         self.clears: set[str] = set()
         """Topics on which the broker still keeps the last message of an incident that is over."""
@@ -196,6 +197,9 @@ class Spool:
 
     async def aclose(self) -> None:
         """Commit what waits, and close the file. Bounded in time: a disk that hangs does not hold up the end."""
+        if self._closed:
+            return
+        self._closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
                 await self.flush()

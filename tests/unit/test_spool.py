@@ -100,10 +100,7 @@ class Bench:
 
     async def crash(self, into: Path) -> Bench:
         """What a kill -9 leaves on disk now, as a spool of its own; the old one is closed, its memory forgotten."""
-        into.mkdir()
-        for name in ("spool.db", "spool.db-wal"):
-            if (self.directory / name).exists():
-                shutil.copy(self.directory / name, into / name)
+        await asyncio.to_thread(shutil.copytree, self.directory, into)
         await self.spool.aclose()
         return Bench(into, self.clock, self.settings)
 

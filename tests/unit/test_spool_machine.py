@@ -63,6 +63,12 @@ class SpoolMachine(RuleBasedStateMachine):
 
         self.run(put())
 
+    @rule()
+    def flood(self) -> None:
+        """More than the bound holds: this evicts."""
+        self.put_samples(45, 20_000)
+        self.flush()
+
     @rule(size=st.sampled_from([10, 5000]), resolved=st.booleans(), name=st.sampled_from("abc"))
     def put_incident(self, size: int, resolved: bool, name: str) -> None:
         async def put() -> None:
@@ -179,6 +185,9 @@ class SpoolMachine(RuleBasedStateMachine):
         assert not there & told
         assert not (set(self.acked) - self.maybe_back) & told
         assert told <= self.committed | self.maybe_committed
+        self.stop_and_start()
+        for item in self.run(self.bench.send()):
+            self._see(item)
 
 
 SpoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
