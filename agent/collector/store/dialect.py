@@ -24,6 +24,8 @@ _DATA_FAULTS = frozenset({1048, 1153, 1264, 1265, 1366, 1406, 3140, 4025})
 """MySQL error numbers that the driver takes for operational, and that the same data will meet again."""
 
 T = TypeVar("T")
+_DEADLOCK = 1213
+
 Row = tuple[Any, ...]
 EnvelopeRow = tuple[int, str, int, bytes, str, float, float]
 """Host id, epoch (32 hex characters, checked by the wire codec), seq, fingerprint, kind, time, received."""
@@ -103,6 +105,12 @@ def store_error(error: Exception) -> StoreError:
     if isinstance(error, (OverflowError, ValueError, TypeError)):
         return RefusedError(text)
     return StoreError(text)
+
+
+def is_race(error: exc.DBAPIError) -> bool:
+    """Two transactions wanted the same: an identity that the other has inserted, or a deadlock."""
+    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return isinstance(error, exc.IntegrityError) or number == _DEADLOCK
 
 
 FAILURES = (exc.SQLAlchemyError, OSError, asyncio.TimeoutError, OverflowError, ValueError, TypeError, RuntimeError)

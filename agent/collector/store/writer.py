@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent.clock import Clock
 from agent.collector.store.batch import Quarantined, Received, Written
-from agent.collector.store.dialect import Dialect, EnvelopeRow, Row, SampleRow
+from agent.collector.store.dialect import Dialect, EnvelopeRow, Row, SampleRow, is_race
 from agent.collector.store.names import Names, canonical
 from agent.collector.store.schema import envelopes, quarantine
 from agent.errors import StoreError
@@ -66,8 +66,8 @@ class Writer:
                     await self._write_new(connection, written)
                     await self.quarantine_in(connection, [_conflict(item) for item in written.conflicts])
                 return written
-            except exc.IntegrityError:
-                if attempt == RACES - 1:
+            except exc.DBAPIError as error:
+                if attempt == RACES - 1 or not is_race(error):
                     raise
         raise StoreError("never reached")  # pragma: no cover
 
