@@ -8,6 +8,7 @@ rest, and transitions until the wiring says that they were shipped.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,6 +173,7 @@ class Engine:
             name=config.name,
             metric=config.metric,
             above=True,
+            first=math.inf,
             levels=(),
             unit="",
             hold=0.0,

@@ -32,12 +32,14 @@ class Level:
 class Rule:
     """A threshold made ready: bounds in base units, patterns compiled. `unit` "" accepts any metric.
 
-    `key` changes with anything that changes what the rule means.
+    `first` is the bound of the lowest level, or one that no value crosses. `key` changes with anything
+    that changes what the rule means.
     """
 
     name: str
     metric: str
     above: bool
+    first: float
     levels: tuple[Level, ...]
     unit: str
     hold: float
@@ -58,7 +60,7 @@ class Rule:
 
     def calm(self, value: float) -> bool:
         """Whether `value` is no breach of any level: for a series at rest, nothing is to be done."""
-        return not any(self.beyond(value, level.bound) for level in self.levels)
+        return not (value > self.first if self.above else value < self.first)
 
     def limit(self, severity: Severity) -> float | None:
         """The bound of a severity; of the lowest level for one that has none."""
@@ -127,6 +129,7 @@ def compile_rule(config: ThresholdConfig) -> tuple[Rule | None, list[str]]:
         name=config.name,
         metric=config.metric,
         above=config.op == ">",
+        first=levels[0].bound if levels else math.inf if config.op == ">" else -math.inf,
         levels=levels,
         unit=next((q.unit for q in _quantities(config) if q.unit), ""),
         hold=float(config.hold),
