@@ -153,7 +153,7 @@ class Shipper:
             await self._wake.wait()
             return
         sleeper = asyncio.ensure_future(self._clock.sleep(max(0.0, seconds)))
-        sleeper.add_done_callback(lambda _: self._wake.set())
+        sleeper.add_done_callback(lambda task: None if task.cancelled() else self._wake.set())
         try:
             await self._wake.wait()
         finally:

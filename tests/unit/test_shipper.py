@@ -487,6 +487,24 @@ async def test_idle_costs_nothing(make):
     assert woken == []
 
 
+async def test_waiting_for_acks_costs_nothing(make):
+    """While acknowledgements are awaited, the next timer is the only thing that wakes anybody."""
+    rig = await make()
+    rig.sample()
+    await rig.spool.flush()
+    await rig.sent(1)
+    await rig.quiet()
+    turns = []
+    resend = rig.shipper._resend
+    rig.shipper._resend = lambda session: (turns.append(1), resend(session))
+    await rig.clock.advance(29)
+    for _ in range(50):
+        await settle()
+    assert turns == []
+    await rig.clock.advance(2)
+    assert 1 <= len(turns) <= 2
+
+
 async def test_a_bug_in_the_receiver_is_not_hidden(make, monkeypatch):
     """What goes wrong while acks are read ends the shipper, instead of a silent halt."""
     rig = await make()
