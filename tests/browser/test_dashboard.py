@@ -43,7 +43,7 @@ async def test_a_host_appears_without_reload(page: Page, site: Site) -> None:
     await expect(tile).to_contain_text("online")
     await host.usage(37.5)
     await expect(tile).to_contain_text("37.5 %")
-    await expect(tile).to_contain_text("71 %")
+    await expect(tile).to_contain_text("71.0 %")
     await expect(page.get_by_text("No host has reported yet")).to_have_count(0)
     await host.birth("offline")
     await expect(tile).to_contain_text("offline")

@@ -24,7 +24,7 @@ export class Chart {
   #values = () => this.#renderValues();
   #recolour = () => this.#rebuild();
 
-  /** `prefix` is left out of series names. `limit` is drawn as a line, `marks` (times) as upright ones. */
+  /** `unit` is that of what is drawn, which for counters is a rate. `prefix` is left out of series names. `limit` is drawn as a line, `marks` (times) as upright ones. */
   constructor({ title, unit, table, prefix = "", limit = null, marks = [], sync = null, onZoom = null, onReset = null }) {
     Object.assign(this, { title, unit, table, prefix, limit, marks, sync, onZoom, onReset });
     this.time = el("span", { class: "at" });
@@ -115,13 +115,13 @@ export class Chart {
     const font = `11px ${style.fontFamily}`;
     const axis = { stroke: ink("--muted"), font, grid: { stroke: ink("--grid"), width: 1 }, ticks: { show: false } };
     return {
-      width: this.place.clientWidth, height: HEIGHT, padding: [8, 8, 0, 0], legend: { show: false },
+      width: this.place.clientWidth, height: HEIGHT, padding: [8, 22, 0, 0], legend: { show: false },
       cursor: this.#cursor(),
       scales: { x: { time: true }, y: { range: (_, low, high) => this.#bounds(low, high) } },
       axes: [
         { ...axis, size: 26, space: 64, values: timeLabels },
         { ...axis, gap: 4, space: 34, size: (_, values) => 16 + 6.6 * Math.max(4, ...(values ?? []).map((value) => value.length)),
-          values: (_, splits) => splits.map((value) => quantity(value, this.#shownUnit())),
+          values: (_, splits) => splits.map((value) => quantity(value, this.unit)),
           ...(this.unit.startsWith("bytes") ? { incrs: BINARY } : {}) },
       ],
       series: [{}, ...this.lines.map((line, index) => this.#line(line, index, ink))],
@@ -218,10 +218,9 @@ export class Chart {
   }
 
   #nameOf(line) {
-    const values = Object.values(line.labels);
+    const values = this.#telling().map((label) => line.labels[label]).filter((value) => value !== undefined);
     const name = line.metric.slice(this.prefix.length).replace(/_(percent|bytes|seconds|per_second)$/, "") || line.metric;
-    if (values.length === 0) return name;
-    return values.length === 1 ? values[0] : labelled(line.labels);
+    return values.length ? values.join(" · ") : name;
   }
 
   #toggle(line, index, button) {
@@ -238,15 +237,17 @@ export class Chart {
     const index = this.#index;
     columns.forEach((values, line) => {
       const value = index === null || index === undefined ? newest(values) : near(values, index);
-      say(this.#entries[line].value, quantity(value, this.#shownUnit()));
+      say(this.#entries[line].value, quantity(value, this.unit));
     });
     const time = index === null || index === undefined ? null : times[index];
     say(this.time, time ? (this.end - this.start > 86000 ? moment(time) : clock(time)) : "");
   }
 
-  #shownUnit() {
-    if (this.table.series.some((line) => line.kind === "counter")) return this.unit === "bytes" ? "bytes/s" : this.unit === "" ? "1/s" : `${this.unit}/s`;
-    return this.unit;
+  /** The labels in which the lines differ; where they do not, all of them. */
+  #telling() {
+    const names = new Set(this.lines.flatMap((line) => Object.keys(line.labels)));
+    const differ = [...names].filter((name) => new Set(this.lines.map((line) => line.labels[name])).size > 1);
+    return differ.length ? differ : [...names];
   }
 }
 

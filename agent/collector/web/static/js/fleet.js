@@ -1,7 +1,6 @@
 // The fleet: a tile per host, worst first.
 
 import { el, mark, say, schedule } from "./element.js";
-import { quantity } from "./format.js";
 import { empty, hostTone, pill, resince, severityTone, since, standing, title } from "./words.js";
 
 const METERS = [["cpu", "CPU"], ["memory", "Memory"], ["disk", "Disk"]];
@@ -176,7 +175,7 @@ class Meter {
   }
 
   show(value, note) {
-    say(this.value, quantity(value, "percent"));
+    say(this.value, value === null ? "–" : `${value.toFixed(1)} %`);
     this.value.title = note ?? "";
     mark(this.element, "data-level", value >= 90 ? "full" : value >= 80 ? "high" : null);
     this.fill.style.transform = `scaleX(${Math.min(100, Math.max(0, value ?? 0)) / 100})`;

@@ -35,6 +35,12 @@ function scaled(value, base, names, separator) {
   return `${number(value)}${separator}${names[step]}`;
 }
 
+/** The unit of what a chart draws: of a counter its growth per second. */
+export function drawnUnit(unit, kind) {
+  if (kind !== "counter") return unit;
+  return unit ? `${unit}/s` : "1/s";
+}
+
 export function quantity(value, unit) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (unit === "percent") return `${number(value)} %`;

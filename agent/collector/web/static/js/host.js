@@ -3,13 +3,14 @@
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
 import { el, say, schedule } from "./element.js";
-import { clock, moment, now, span } from "./format.js";
+import { clock, drawnUnit, moment, now, span } from "./format.js";
 import { incidentRow } from "./incidents.js";
 import { SeriesTable } from "./series.js";
 import { empty, hostTone, pill, resince, since, statusTone } from "./words.js";
 
 const RANGES = { "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800 };
 const STEPS = [10, 60, 300, 900, 1800, 3600];
+const SHORTEST = 60;
 const AT_ONCE = 3; // questions to the collector
 const UNITS = { percent: "percent", bytes: "bytes", "bytes/s": "bytes per second", seconds: "time", "1/s": "per second", "": "" };
 
@@ -27,6 +28,8 @@ export class HostPage {
   #zoom = null;
   #round = 0;
   #probes = new Map();
+  #tables = 0;
+  earliest = 0; // the first value in the range
   #draw = () => this.#render();
 
   constructor(app, host) {
@@ -94,6 +97,12 @@ export class HostPage {
     return this.#zoom ?? { start: end - RANGES[this.range], end };
   }
 
+  /** What is shown of it: a young host's charts are not mostly empty. */
+  #shown() {
+    const { start, end } = this.#span();
+    return this.#zoom ?? { start: Math.min(Math.max(start, this.earliest - 5), end - SHORTEST), end };
+  }
+
   /** Asks for every group anew, a few at once; charts appear as the answers come. */
   async #load() {
     const round = (this.#round += 1);
@@ -101,6 +110,7 @@ export class HostPage {
     const step = stepFor(end - start);
     const waiting = this.prefixes.length ? this.prefixes.map((prefix) => `${prefix}.*`) : ["*"];
     const loaded = new Map();
+    this.earliest = end;
     const work = async () => {
       for (let metric = waiting.shift(); metric !== undefined && round === this.#round; metric = waiting.shift()) {
         const { series } = await get("series", { host: this.host, metric, from: String(start), to: String(this.#zoom ? end : end + 60), step: String(step) });
@@ -118,23 +128,23 @@ export class HostPage {
 
   #place(rows, step, loaded) {
     for (const row of rows) {
-      const { key } = placeOf(row.metric, row.unit, row.labels);
+      const { key } = placeOf(row);
       if (!loaded.has(key)) loaded.set(key, []);
       loaded.get(key).push(row);
+      this.earliest = Math.min(this.earliest, row.points[0][0]);
     }
     for (const [key, all] of loaded) {
       if (all.placed === all.length) continue;
       all.placed = all.length;
-      const chart = this.#chart(all[0].metric, all[0].unit, all[0].labels);
+      const chart = this.#chart(all[0]);
       chart.table = new SeriesTable(step);
       chart.table.load(all);
-      chart.table.version += ++this.tables * 1000; // never that of the table before
+      chart.table.version += ++this.#tables * 1000; // never that of the table before
       this.#slide(chart);
     }
     this.#filterCharts();
   }
 
-  tables = 0;
 
   #sample(data) {
     this.#probe(data);
@@ -148,12 +158,12 @@ export class HostPage {
   }
 
   #append(data) {
-    for (const metric of data.metrics) this.#chart(metric.name, metric.unit ?? "", metric.labels ?? {}).table.append(data.time, metric);
+    for (const metric of data.metrics) this.#chart({ ...metric, metric: metric.name }).table.append(data.time, metric);
   }
 
   /** Moves the window on; of one chart, or of all. */
   #slide(one = null) {
-    const { start, end } = this.#span();
+    const { start, end } = this.#shown();
     for (const chart of one ? [one] : this.#charts.values()) {
       if (!this.#zoom) chart.table.trim(start - 60);
       chart.window(start, end);
@@ -162,16 +172,16 @@ export class HostPage {
 
   // -- charts ------------------------------------------------------------------------------------
 
-  #chart(metric, unit, labels) {
-    const { key, title, prefix } = placeOf(metric, unit, labels);
+  #chart(row) {
+    const { key, title, prefix, unit } = placeOf(row);
     let chart = this.#charts.get(key);
     if (chart) return chart;
-    chart = new Chart({ title, unit, prefix: Object.keys(labels).length ? "" : prefix, table: new SeriesTable(this.step ?? 0), sync: "host",
+    chart = new Chart({ title, unit, prefix: Object.keys(row.labels ?? {}).length ? "" : prefix, table: new SeriesTable(this.step ?? 0), sync: "host",
       onZoom: (start, end) => this.#zoomTo({ start, end }), onReset: () => this.#zoomTo(null) });
     chart.element.chart = chart;
     this.#charts.set(key, chart);
     const group = this.#group(prefix.slice(0, -1));
-    const after = [...group.children].find((other) => other.dataset.chart.localeCompare(title, "en") > 0);
+    const after = [...group.children].find((other) => chartOrder(other.dataset.chart, title) > 0);
     group.insertBefore(chart.element, after ?? null);
     this.watcher.observe(chart.element);
     this.#explain();
@@ -279,11 +289,12 @@ export class HostPage {
 }
 
 /** Unlabelled metrics of one probe and unit share a chart; a labelled one has its own, a line per label set. */
-function placeOf(metric, unit, labels) {
+function placeOf({ metric, unit: measured = "", kind, labels = {} }) {
+  const unit = drawnUnit(measured, kind);
   const prefix = metric.slice(0, metric.indexOf(".") + 1);
-  if (Object.keys(labels ?? {}).length) return { key: `${metric}|${unit}|labelled`, title: metric, prefix };
+  if (Object.keys(labels).length) return { key: `${metric}|${unit}|labelled`, title: metric, prefix, unit };
   const words = UNITS[unit] ?? unit;
-  return { key: `${prefix}|${unit}`, title: prefix.slice(0, -1) + (words ? `, ${words}` : ""), prefix };
+  return { key: `${prefix}|${unit}`, title: prefix.slice(0, -1) + (words ? `, ${words}` : ""), prefix, unit };
 }
 
 const FIRST = ["cpu", "memory", "load", "disk", "diskio", "network"];
@@ -292,6 +303,11 @@ const LAST = ["probe", "tocsin"];
 function order(one, other) {
   const rank = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : LAST.includes(name) ? 99 : 50);
   return rank(one) - rank(other) || one.localeCompare(other, "en");
+}
+
+/** What is used first; then by name. */
+function chartOrder(one, other) {
+  return other.includes(".used_") - one.includes(".used_") || one.localeCompare(other, "en");
 }
 
 function fact(name, value) {

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
 import { el, schedule } from "./element.js";
-import { labelled, moment, now, quantity, span } from "./format.js";
+import { drawnUnit, labelled, moment, now, quantity, span } from "./format.js";
 import { SeriesTable } from "./series.js";
 import { deliveryWords, figures, pill, severityTone, since, title } from "./words.js";
 
@@ -72,7 +72,7 @@ export class IncidentPage {
     if (wanted.length === 0) return this.plot.replaceChildren(el("p", { class: "muted", text: "No values of this time are kept any more." }));
     const table = new SeriesTable(step);
     table.load(wanted);
-    this.#chart = new Chart({ title: incident.metric, unit: incident.unit || wanted[0].unit, table, prefix: "", limit: incident.limit, marks: this.found.transitions.map((one) => one.time) });
+    this.#chart = new Chart({ title: incident.metric, unit: drawnUnit(incident.unit || wanted[0].unit, wanted[0].kind), table, prefix: "", limit: incident.limit, marks: this.found.transitions.map((one) => one.time) });
     this.#chart.window(start, end);
     this.plot.replaceChildren(this.#chart.element);
     this.#chart.show();
