@@ -128,7 +128,11 @@ def test_a_file_that_became_unsafe_is_not_loaded(folder):
     path = put(folder)
     registry = discover([folder])
     path.chmod(0o666)
-    with pytest.raises(PluginError, match="can be written by others"):
+    with pytest.raises(PluginError, match=r"thing.py can be written by others"):
+        registry.load("thing")
+    path.chmod(0o644)
+    folder.chmod(0o775)
+    with pytest.raises(PluginError, match="plugins can be written by others"):
         registry.load("thing")
 
 
