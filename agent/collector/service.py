@@ -64,6 +64,7 @@ def collect(config: Config) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP ignored: the collector reads its file at start")
         notifier = Notifier.from_environment()
         await serve(config, clock=SystemClock(), ready=None, stop=stop, notifier=notifier)
 

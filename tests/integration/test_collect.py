@@ -84,9 +84,11 @@ async def test_kill_9_loses_and_doubles_nothing(mosquitto: Mosquitto, tmp_path: 
 
 
 async def test_sigterm_ends_it_cleanly(mosquitto: Mosquitto, tmp_path: Path) -> None:
-    """Exit status 0, no traceback, the database closed with nothing left in its log."""
+    """Exit status 0, no traceback, the database closed with nothing left in its log; SIGHUP ends nothing."""
     async with host(mosquitto) as web:
         with collector(mosquitto, free_port(), tmp_path) as process:
+            await resend(web, {1, 2})
+            process.send_signal(signal.SIGHUP)
             await resend(web, {1, 2, 3})
             process.terminate()
             await asyncio.to_thread(wait_until, lambda: process.poll() is not None, "the end", 10)
