@@ -22,7 +22,7 @@ from agent.alerting.route import route
 from agent.alerting.state import State
 from agent.clock import Clock
 from agent.config.schema import SlackRoute
-from agent.errors import AmbiguousError, DeliveryError
+from agent.errors import AmbiguousError, ChannelError, DeliveryError
 from agent.model import Incident, Transition
 
 log = logging.getLogger(__name__)
@@ -205,6 +205,9 @@ class Outbox:
 
     def _failed(self, row: Delivery, operation: Operation, error: DeliveryError) -> None:
         channel, now = self._channel(row, operation), self._clock.monotonic()
+        if isinstance(error, ChannelError) and row.channel in self._ids:  # the name may be another channel's by now
+            del self._ids[row.channel]
+            self._state.put({("channel", row.channel): None})
         verdict = judge(row, operation, error, self._default, self._rng)
         log.warning(
             "delivery failed",

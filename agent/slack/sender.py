@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import errno
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agent.alerting.messenger import Posted
 from agent.config.schema import SlackConfig
-from agent.errors import AmbiguousError, ChannelError, DeliveryError, RetryError, TokenError
+from agent.errors import AmbiguousError, AnewError, ChannelError, DeliveryError, RetryError, TokenError
 from agent.model import Incident, Transition, TransitionKind
 from agent.slack.blocks import Message, message, reply
 from agent.slack.errors import answer_error
@@ -29,6 +30,7 @@ EVENT_TYPE = "tocsin_incident"
 _LOOK_BACK = 120.0
 """Seconds before the first attempt from which history is read: Slack's clock is not ours."""
 _PAGES = 10
+_TS = re.compile(r"\d+\.\d+")
 _quiet = logging.getLogger("agent.slack.sdk")
 _quiet.setLevel(logging.CRITICAL)  # the outbox tells what failed, once
 
@@ -57,6 +59,8 @@ class SlackMessenger:
         mention: str = "",
         small: bool = False,
     ) -> Posted:
+        if thread_ts is not None:
+            _check(thread_ts)
         if transition is None:
             content = message(incident, dashboard_url=self._dashboard_url, mention=mention, small=small)
         else:
@@ -78,6 +82,7 @@ class SlackMessenger:
         return Posted(answer["channel"], answer["ts"])
 
     async def edit(self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False) -> None:
+        _check(ts)
         content = message(incident, dashboard_url=self._dashboard_url, mention=mention, small=small)
         await self._call("chat.update", {"channel": channel, "ts": ts, **_body(content, clear=True)})
 
@@ -165,6 +170,12 @@ class SlackMessenger:
             timeout = max(1, round(self._timeout))
             self._client = WebClient(token, base_url=self._base_url, timeout=timeout, retry_handlers=[], logger=_quiet)
         return self._client
+
+
+def _check(ts: str) -> None:
+    """What was told elsewhere before there was a token is not there to be edited."""
+    if not _TS.fullmatch(ts):
+        raise AnewError("message_not_found", f"{ts} is no message of Slack's")
 
 
 def _body(content: Message, *, clear: bool = False) -> dict[str, Any]:

@@ -32,10 +32,10 @@ class TerminalMessenger:
         small: bool = False,
     ) -> Posted:
         """A reply repeats what the edit before it has printed, so it prints nothing."""
-        del channel, thread_ts, mention, small
+        del thread_ts, mention, small
         if transition is None:
             self._print(incident)
-        return Posted("terminal", nonce)
+        return Posted(channel, nonce)
 
     async def edit(self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False) -> None:
         del channel, ts, mention, small

@@ -141,6 +141,7 @@ class FakeSlack:
         self._limited: dict[str, float] = {}
         self._edits: deque[float] = deque()
         self._last_ts = 0
+        self._made = 0
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -165,9 +166,13 @@ class FakeSlack:
 
     def add_channel(self, name: str, **traits: Any) -> Channel:
         """A channel by its name with "#"; traits: archived, member, restricted."""
-        channel = Channel(f"C{len(self._channels) + 1:08d}", name, **traits)
+        self._made += 1
+        channel = Channel(f"C{self._made:08d}", name, **traits)
         self._channels[channel.id] = channel
         return channel
+
+    def remove_channel(self, name: str) -> None:
+        del self._channels[self._find(name).id]
 
     def fail(self, *faults: Fault) -> None:
         """The next calls fail like this, one each, in order; a fault with a method waits for that one."""

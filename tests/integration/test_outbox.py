@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import sys
 import textwrap
@@ -22,6 +23,7 @@ from agent.config.units import Duration, Quantity
 from agent.model import ProbeResult
 from agent.plugin import gauge
 from agent.slack.sender import SlackMessenger
+from agent.slack.terminal import TerminalMessenger
 from tests.fakes import slack as fake
 from tests.fakes.slack import FakeSlack
 
@@ -220,6 +222,42 @@ async def test_slack_away_at_the_start_and_back_later(slack: FakeSlack, tmp_path
     [said] = slack.messages("#alerts")
     assert said.colour == RED
     assert not slack.replies("#alerts", said.ts)
+
+
+async def test_a_token_that_comes_later_takes_over(slack: FakeSlack, tmp_path: Path) -> None:
+    """What was printed on the terminal goes on in Slack, as a message of its own."""
+    clock, printed = SystemClock(), io.StringIO()
+    engine = await Engine.open(tmp_path / "alerts.db", [MEMORY], "web-1", clock)
+    outbox = Outbox(engine.state, TerminalMessenger("http://127.0.0.1:8420", printed), clock)
+    worker = asyncio.create_task(outbox.run())
+    alerts = Alerting(engine, outbox)
+    alerts.memory(85)
+    await slack.until(lambda: outbox.deliveries()[0]["state"] == "delivered")
+    alerts.memory(95)
+    await slack.until(lambda: "[CRITICAL: Memory on web-1]" in printed.getvalue())
+    worker.cancel()
+    await engine.aclose()
+    assert printed.getvalue().startswith("[WARNING: Memory on web-1]\n")
+    async with alerting(tmp_path, slack) as alerts:
+        alerts.memory(40)
+        await slack.until(lambda: alerts.outbox.deliveries()[0]["state"] == "delivered")
+    [said] = slack.messages("#alerts")
+    assert said.colour == GREEN
+
+
+async def test_a_channel_made_anew_under_its_old_name_is_found(slack: FakeSlack, tmp_path: Path) -> None:
+    """Its id is another one: the one we knew is forgotten, and the name used again."""
+    slack.add_channel("#team")
+    routes = (SlackRoute(channel="#team"),)
+    async with alerting(tmp_path, slack, routes=routes) as alerts:
+        alerts.memory(85)
+        await slack.until(lambda: slack.messages("#team"))
+        slack.remove_channel("#team")
+        slack.add_channel("#team")
+        alerts.memory(40)
+        await slack.until(lambda: slack.messages("#alerts"))
+        alerts.memory(85)
+        await slack.until(lambda: slack.messages("#team"))
 
 
 _VICTIM = """
