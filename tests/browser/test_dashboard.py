@@ -229,6 +229,20 @@ async def test_a_lost_collector_is_said_and_found_again(page: Page, site: Site, 
     assert await is_marked(page)
 
 
+async def test_a_page_that_was_too_early_fills_itself(page: Page, site: Site, watch: Watch) -> None:
+    """A link from Slack may be followed before the collector has heard: the page says so, and then shows it."""
+    watch.allowed = lambda text: "404" in text
+    await live(page, "/incidents/inc-web-1")
+    await expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+    host = await site.host("web-1")
+    await host.incident(TransitionKind.OPENED, 1)
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Disk / of web-1 is almost full")
+    await live(page, "/hosts/web-2")
+    await expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+    await site.host("web-2")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("web-2")
+
+
 async def test_one_page_holds_one_stream(page: Page, site: Site) -> None:
     """Going from page to page leaves no connection behind: a browser has six for all its tabs."""
     host = await site.host("web-1")

@@ -10,6 +10,7 @@ export class FleetPage {
   title = "Fleet";
   stream = { metric: "cpu.used_percent,memory.used_percent,disk.used_percent" };
   #tiles = new Map();
+  #timer = null;
   #draw = () => this.#render();
 
   constructor(app) {
@@ -28,8 +29,14 @@ export class FleetPage {
     schedule(this.#draw);
   }
 
+  /** Samples of a large fleet come all the time: four times a second is live enough. */
   event(kind) {
-    if (kind !== "delivery") schedule(this.#draw);
+    if (kind !== "sample") schedule(this.#draw);
+    else this.#timer ??= setTimeout(() => { this.#timer = null; schedule(this.#draw); }, 250);
+  }
+
+  close() {
+    clearTimeout(this.#timer);
   }
 
   #render() {

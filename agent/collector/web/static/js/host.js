@@ -121,7 +121,7 @@ export class HostPage {
     if (round !== this.#round) return;
     this.step = step;
     for (const [key, chart] of this.#charts) if (!loaded.has(key)) this.#drop(key, chart);
-    if (!this.#zoom) for (const sample of this.#recent) this.#append(sample);
+    if (!this.#zoom) for (const sample of this.#recent) if (step === 0 || sample.time > end) this.#append(sample); // else in a mean already
     this.#slide();
     this.#explain();
   }

@@ -42,6 +42,7 @@ class App {
     try {
       await work();
       document.querySelector(".trouble")?.remove();
+      if (!this.page.element.isConnected) main.replaceChildren(this.page.element);
     } catch (error) {
       if (error.name === "AbortError") return;
       document.querySelector(".trouble")?.remove();
@@ -95,7 +96,8 @@ class App {
   #event(kind, data) {
     const change = this.state.take(kind, data);
     if (change && this.#opened) this.#announce(change, data);
-    this.page.event(kind, data);
+    if (this.page.element.isConnected) this.page.event(kind, data);
+    else if (data.id === this.page.id || data.host === this.page.host) this.attempt(() => this.page.refresh()); // it was not found before
   }
 
   #announce(change, incident) {

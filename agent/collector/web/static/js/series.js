@@ -36,6 +36,7 @@ export class SeriesTable {
     if (before === null || this.step === 0) {
       one.values[index] = metric.value;
       this.counts.set(one, 1);
+      one.newest = time;
       return;
     }
     if (one.newest >= time) return;
