@@ -348,7 +348,7 @@ class _Cron(BaseTrigger):  # type: ignore[misc]
         if previous is not None and previous != self.fired:
             self.fired, self._last = previous, self._due
         wall = datetime.fromtimestamp(self._clock.now(), UTC)
-        after = wall
+        after = wall if previous is None else wall + timedelta(milliseconds=1)  # never this very instant again
         if self._last is not None and abs(self._last - wall) < timedelta(seconds=30):
             after = max(wall, self._last + timedelta(seconds=1))  # not the same minute twice
         self._due = self._trigger.get_next_fire_time(None, after)
