@@ -12,7 +12,7 @@ import errno
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from agent.alerting.messenger import Posted
@@ -114,7 +114,7 @@ class SlackMessenger:
             raise ChannelError("channel_not_found", f"no id is known for {channel}")
         return known
 
-    async def _pages(self, method: str, arguments: dict[str, Any]) -> Any:
+    async def _pages(self, method: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         cursor = None
         for _ in range(_PAGES):
             answer = await self._call(method, {**arguments, "cursor": cursor}, json=False)
