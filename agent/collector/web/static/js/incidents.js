@@ -72,7 +72,7 @@ export class IncidentsPage {
     const over = [...this.#resolved.values()].filter((incident) => this.#wants(incident) && !this.state.open.has(incident.id))
       .sort((a, b) => b.fired_at - a.fired_at);
     const filtered = this.#severity !== "all" || this.filter.value.trim() !== "";
-    show(this.open, open, filtered ? empty("No open incident matches", "Change the filter to see the others.") : empty("Nothing is wrong", "No threshold is breached on any host. What counts as a breach stands under [[thresholds]] in agent.toml; tocsin alert test sends one down the whole road."));
+    show(this.open, open, filtered ? empty("No open incident matches", "Change the filter to see the others.") : nothingWrong());
     show(this.over, over, this.#loaded ? empty(filtered ? "No resolved incident matches" : "No incident has been resolved yet") : el("p", { class: "muted", text: "Loading…" }));
     this.more.hidden = this.#next === "";
   }
@@ -82,6 +82,12 @@ export class IncidentsPage {
     const text = [incident.host, incident.threshold, incident.summary, incident.metric, labelled(incident.labels)].join(" ").toLowerCase();
     return this.filter.value.trim().toLowerCase().split(/\s+/).every((word) => text.includes(word));
   }
+}
+
+function nothingWrong() {
+  return empty("Nothing is wrong", "No threshold is breached on any host.",
+    el("p", {}, "What counts as a breach stands under ", el("code", { text: "[[thresholds]]" }), " in ", el("code", { text: "agent.toml" }), "; ",
+      el("code", { text: "tocsin alert test" }), " sends one down the whole road."));
 }
 
 /** Redraws a list; rows that did not change stay as they are, so that focus and selection survive. */
