@@ -17,114 +17,30 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from aiohttp import web
 
-from tests.fakes.slack_rules import RefusalError, check_message, pings, texts
+from tests.fakes import slack_arguments as read
+from tests.fakes.slack_faults import Fault, empty, html, rate_limited, refused, reset, silence, slow, unanswered
+from tests.fakes.slack_records import Call, Channel, Said, page, public
+from tests.fakes.slack_rules import RefusalError, check_message
 
-FaultKind = Literal["rate_limited", "html", "empty", "reset", "silence", "unanswered", "error", "slow"]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong with one call. `number`: seconds or HTTP status; `code`: the API's word."""
-
-    kind: FaultKind
-    number: float = 0
-    code: str = ""
-    method: str = ""
-
-
-def rate_limited(seconds: int, method: str = "") -> Fault:
-    """429 with Retry-After; until it is over every call of the method gets another, and is a violation."""
-    return Fault("rate_limited", seconds, method=method)
-
-
-def html(status: int = 500, method: str = "") -> Fault:
-    return Fault("html", status, method=method)
-
-
-def empty(method: str = "") -> Fault:
-    """200 and nothing."""
-    return Fault("empty", method=method)
-
-
-def reset(method: str = "") -> Fault:
-    """The connection is torn down; nothing was done."""
-    return Fault("reset", method=method)
-
-
-def silence(method: str = "") -> Fault:
-    """Accepted, nothing done, and never an answer."""
-    return Fault("silence", method=method)
-
-
-def unanswered(method: str = "") -> Fault:
-    """Accepted and done, and never an answer."""
-    return Fault("unanswered", method=method)
-
-
-def refused(code: str, method: str = "") -> Fault:
-    return Fault("error", code=code, method=method)
-
-
-def slow(seconds: float, method: str = "") -> Fault:
-    """Done and answered, but late."""
-    return Fault("slow", seconds, method=method)
-
-
-@dataclass
-class Call:
-    """One request. `at` is monotonic; `outcome` is "ok", the API's error, or the fault's kind."""
-
-    method: str
-    at: float
-    arguments: dict[str, Any]
-    outcome: str = ""
-
-
-@dataclass
-class Said:
-    """One message as it stands. `shown` False: Slack answered 200 and dropped it, for it came too fast."""
-
-    channel: str
-    ts: str
-    text: str
-    blocks: list[dict[str, Any]]
-    attachments: list[dict[str, Any]]
-    metadata: dict[str, Any] | None
-    thread_ts: str | None = None
-    broadcast: bool = False
-    shown: bool = True
-    edits: int = 0
-    reactions: list[str] = field(default_factory=list)
-    history: list[str] = field(default_factory=list)
-
-    @property
-    def everything(self) -> str:
-        """All text of the message, fallback first."""
-        return "\n".join([self.text, *texts(self.blocks), *texts(self.attachments)])
-
-    @property
-    def colour(self) -> str:
-        return str(self.attachments[0].get("color", "")) if self.attachments else ""
-
-    @property
-    def pings(self) -> list[str]:
-        return pings(self.everything)
-
-
-@dataclass
-class Channel:
-    id: str
-    name: str
-    archived: bool = False
-    member: bool = True
-    restricted: bool = False
-    said: list[Said] = field(default_factory=list)
-    last_post: float = float("-inf")
+__all__ = [
+    "Call",
+    "Channel",
+    "FakeSlack",
+    "Fault",
+    "Said",
+    "empty",
+    "html",
+    "rate_limited",
+    "refused",
+    "reset",
+    "silence",
+    "slow",
+    "unanswered",
+]
 
 
 class FakeSlack:
@@ -213,7 +129,7 @@ class FakeSlack:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]
-        call = Call(method, time.monotonic(), await _arguments(request))
+        call = Call(method, time.monotonic(), await read.arguments(request))
         self.calls.append(call)
         until = self._limited.get(method, float("-inf"))
         if call.at < until:
@@ -286,7 +202,7 @@ class FakeSlack:
 
     def _post(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel = self._writable(arguments)
-        text, blocks, attachments = _content(arguments)
+        text, blocks, attachments = read.content(arguments)
         check_message(text, blocks, attachments)
         thread = arguments.get("thread_ts")
         if thread is not None and not any(said.ts == thread for said in channel.said):
@@ -298,15 +214,15 @@ class FakeSlack:
             text[:40_000],
             blocks,
             attachments,
-            _metadata(arguments),
+            read.metadata(arguments),
             thread,
-            _truth(arguments.get("reply_broadcast")),
+            read.truth(arguments.get("reply_broadcast")),
             shown=now - channel.last_post >= 0.95,
             history=[text],
         )
         channel.last_post = now
         channel.said.append(said)
-        return {"channel": channel.id, "ts": said.ts, "message": _public(said, metadata=True)}
+        return {"channel": channel.id, "ts": said.ts, "message": public(said, metadata=True)}
 
     def _update(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel = self._by_id(arguments)
@@ -315,7 +231,7 @@ class FakeSlack:
         said = next((said for said in channel.said if said.ts == arguments.get("ts")), None)
         if said is None:
             raise RefusalError("message_not_found")
-        text, blocks, attachments = _content(arguments)
+        text, blocks, attachments = read.content(arguments)
         check_message(text, blocks, attachments, editing=True)
         self._count_edit()
         said.text, said.blocks, said.edits = text, blocks, said.edits + 1
@@ -336,7 +252,7 @@ class FakeSlack:
         self._writable(arguments)
         if not arguments.get("user"):
             raise RefusalError("user_not_in_channel")
-        check_message(*_content(arguments))
+        check_message(*read.content(arguments))
         return {"message_ts": self._next_ts()}
 
     def _history(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -347,7 +263,7 @@ class FakeSlack:
             for said in reversed(channel.said)
             if said.shown and (said.thread_ts is None or said.broadcast) and oldest < float(said.ts) < latest
         ]
-        return _page(found, arguments)
+        return page(found, arguments)
 
     def _replies(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel = self._readable(arguments)
@@ -355,10 +271,10 @@ class FakeSlack:
         found = [said for said in channel.said if said.shown and parent in (said.ts, said.thread_ts)]
         if not found:
             raise RefusalError("thread_not_found")
-        return _page(found, arguments)
+        return page(found, arguments)
 
     def _list(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        hidden = _truth(arguments.get("exclude_archived"))
+        hidden = read.truth(arguments.get("exclude_archived"))
         channels = [channel for channel in self._channels.values() if not (hidden and channel.archived)]
         return {
             "channels": [{"id": channel.id, "name": channel.name.removeprefix("#")} for channel in channels],
@@ -447,76 +363,6 @@ _METHODS: dict[str, Callable[[FakeSlack, dict[str, Any]], dict[str, Any]]] = {
 
 def _unknown(*_: object) -> dict[str, Any]:
     raise RefusalError("unknown_method")
-
-
-async def _arguments(request: web.Request) -> dict[str, Any]:
-    """Query, form and JSON are all taken, as the real server does."""
-    arguments: dict[str, Any] = dict(request.query)
-    if request.content_type == "application/json":
-        body = await request.text()
-        if body:
-            arguments.update(json.loads(body))
-    else:
-        arguments.update(await request.post())
-    return arguments
-
-
-def _content(arguments: dict[str, Any]) -> tuple[str, list[Any], list[Any]]:
-    text = arguments.get("text") or ""
-    if not isinstance(text, str):
-        raise RefusalError("invalid_arguments", "text")
-    return text, _parsed(arguments, "blocks"), _parsed(arguments, "attachments")
-
-
-def _parsed(arguments: dict[str, Any], key: str) -> Any:
-    """A form carries structures as JSON text."""
-    value = arguments.get(key) or []
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise RefusalError(f"invalid_{key}_format" if key == "blocks" else f"invalid_{key}") from None
-    return value
-
-
-def _metadata(arguments: dict[str, Any]) -> dict[str, Any] | None:
-    value = _parsed(arguments, "metadata") or None
-    if value is None:
-        return None
-    if not isinstance(value, dict) or not isinstance(value.get("event_type"), str) or not value["event_type"]:
-        raise RefusalError("invalid_metadata_format")
-    if not isinstance(value.get("event_payload"), dict):
-        raise RefusalError("invalid_metadata_format")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    return value in (True, 1, "1", "true", "True")
-
-
-def _public(said: Said, *, metadata: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {"type": "message", "ts": said.ts, "text": said.text, "blocks": said.blocks}
-    if said.attachments:
-        shown["attachments"] = said.attachments
-    if said.thread_ts is not None:
-        shown["thread_ts"] = said.thread_ts
-    if metadata and said.metadata is not None:
-        shown["metadata"] = said.metadata
-    return shown
-
-
-def _page(found: list[Said], arguments: dict[str, Any]) -> dict[str, Any]:
-    limit = int(arguments.get("limit") or 100)
-    if not 1 <= limit <= 999:
-        raise RefusalError("invalid_limit")
-    start = int(arguments.get("cursor") or 0)
-    metadata = _truth(arguments.get("include_all_metadata"))
-    more = start + limit < len(found)
-    return {
-        "messages": [_public(said, metadata=metadata) for said in found[start : start + limit]],
-        "has_more": more,
-        "response_metadata": {"next_cursor": str(start + limit) if more else ""},
-    }
 
 
 async def _main() -> None:
