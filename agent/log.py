@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -9,7 +10,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -76,6 +77,17 @@ def _is_journal(stream: TextIO) -> bool:
     except (OSError, ValueError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[TextIO]:
+    """Meanwhile stdout and stderr are bounded, for plugins that print; gives the real stdout, for those who may."""
+    output, errors = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = BoundedStream("stdout"), BoundedStream("stderr")
+    try:
+        yield output
+    finally:
+        sys.stdout, sys.stderr = output, errors
 
 
 class BoundedStream(io.TextIOBase):

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +59,8 @@ def main(options: Options) -> None:
     setup = _prepare(options)
     for listen, option in ((setup.config.collector.listen, "--listen"), (_mqtt(options, setup.config), "--mqtt")):
         _must_be_free(listen, option)
-    output = sys.stdout
-    try:
-        sys.stdout, sys.stderr = logs.BoundedStream("stdout"), logs.BoundedStream("stderr")
+    with logs.contained() as output:
         asyncio.run(_until_signalled(setup, options, output))
-    finally:
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
 async def run(

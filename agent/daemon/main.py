@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -30,9 +29,8 @@ def main(path: Path | None) -> int:
     setup = prepare(path, elsewhere=ELSEWHERE)
     if set(setup.config.sources) & set(SHIPPED):
         log.warning("no agent.toml found, running on the one that ships", extra={"file": setup.config.sources[0]})
-    output = sys.stdout
-    sys.stdout, sys.stderr = logs.BoundedStream("stdout"), logs.BoundedStream("stderr")
-    asyncio.run(_run(setup, path, notifier, output))
+    with logs.contained() as output:
+        asyncio.run(_run(setup, path, notifier, output))
     return EXIT_OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -27,8 +28,10 @@ from agent.transport.wire import Topic
 
 log = logging.getLogger(__name__)
 
-STOP_WITHIN = 6.0
-"""Seconds for the files to be put away at the end; probes and the connection have about 3 before that."""
+LAST_WORDS = 2.0
+"""Seconds for the last transitions to reach the spool at the end; probes have 3 before, the connection 2 after."""
+STOP_WITHIN = 3.0
+"""Seconds for the files to be closed then."""
 MARK_EVERY = 30.0
 """Seconds between looks at whether the spool, in memory only until now, has its incidents on disk."""
 
@@ -50,6 +53,8 @@ class Daemon:
         self._output = output
         self.identity = Identity(setup.config.agent.host, os.urandom(16).hex())
         self._vitals = Vitals()
+        self._opened = False
+        self._pending: Setup | None = None
         self._told = asyncio.Event()
         self._in_spool: set[tuple[str, int]] = set()
 
@@ -88,6 +93,9 @@ class Daemon:
 
     def reload(self, setup: Setup) -> None:
         """Go on with another configuration: probes, thresholds, Slack, health and broker change, nothing is lost."""
+        if not self._opened:  # asked for while we open the files: as soon as they are
+            self._pending = setup
+            return
         before, self._setup = self.config, setup
         after, parts = self.config, self._parts
         parts.scheduler.apply(setup.planned)
@@ -125,11 +133,16 @@ class Daemon:
         self._told.set()  # there may be transitions of the last process that the spool has not
         if any(incident.threshold == alert_test.THRESHOLD.name for incident in parts.engine.incidents()):
             self._emit_test(0.0)
+        self._opened = True
+        if self._pending is not None:
+            self.reload(self._pending)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         """No new results; what was judged goes to the spool; then the tasks, the connection among them."""
         await self._parts.scheduler.stop()
-        await self._put_incidents()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await self._put_incidents()
         for task in tasks:
             task.cancel()
 
