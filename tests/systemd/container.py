@@ -22,6 +22,7 @@ PACKAGES = [
     "mosquitto",
     "mosquitto-clients",
     "ca-certificates",
+    "openssl",
 ]
 SUITE = "bookworm"
 EXTRAS = "collector"
@@ -96,7 +97,13 @@ def boot(own: Path, out: Path, seconds: float) -> str:
     The machine has a loopback of its own and no other network. What it writes to /out is there afterwards.
     """
     inside = Path(__file__).parent / "inside"
-    binds = {inside: "/inside", own: "/own", wheels(): "/wheels", REPOSITORY / "systemd": "/units"}
+    binds = {
+        inside: "/inside",
+        own: "/own",
+        wheels(): "/wheels",
+        REPOSITORY / "systemd": "/units",
+        REPOSITORY / "docs/examples": "/examples",
+    }
     command = [
         program("systemd-nspawn", "systemd-container"),
         "--quiet",

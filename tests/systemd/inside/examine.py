@@ -18,6 +18,7 @@ from machine import (
     BROKER,
     COLLECTOR,
     CONFIG,
+    DASHBOARD_TOKEN,
     HOST,
     LEVEL,
     STATE,
@@ -31,11 +32,21 @@ from machine import (
 )
 
 TOKEN = "xoxb-from-the-credential"
+PASSWORD = "of-the-broker"
 GOOD = f"""
 [agent]
 host = "{HOST}"
 interval = "1s"
 plugin_dirs = ["/etc/tocsin/plugins"]
+
+[mqtt]
+url = "mqtts://127.0.0.1:8883"
+username = "{HOST}"
+password = {{ credential = "mqtt-password" }}
+ca = "/etc/tocsin/tls/ca.crt"
+
+[collector]
+token = {{ credential = "dashboard-token" }}
 
 [probes.load]
 [probes.processes]
@@ -60,6 +71,15 @@ op = ">"
 warning = 60
 """
 BAD = GOOD.replace('interval = "1s"', 'interval = "1s"\nintervall = "2s"')
+CERTIFICATES = """
+openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=Tocsin CA" -keyout ca.key -out ca.crt
+openssl req -newkey rsa:2048 -nodes -subj "/CN=127.0.0.1" -keyout server.key -out server.csr
+echo subjectAltName=IP:127.0.0.1 > server.ext
+openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile server.ext -out server.crt
+chown mosquitto: server.key && chmod 600 server.key ca.key
+"""
+# Host and collector of one machine share its name at the broker, so it has the rules of both.
+RULES = f"\nuser {HOST}\ntopic read tocsin/v1/#\ntopic write tocsin/v1/+/ack\ntopic write tocsin/v1/_collector/#\n"
 slack = Slack(9000)
 
 
@@ -77,9 +97,11 @@ def install() -> str:
     run("systemd-sysusers")
     run("systemd-tmpfiles", "--create")
     shutil.copy("/inside/switch.py", "/etc/tocsin/plugins/")
-    credential = Path("/etc/tocsin/credentials/slack-bot-token")
-    credential.write_text(TOKEN + "\n")
-    credential.chmod(0o600)
+    for name, secret in (("slack-bot-token", TOKEN), ("mqtt-password", PASSWORD), ("dashboard-token", DASHBOARD_TOKEN)):
+        credential = Path("/etc/tocsin/credentials", name)
+        credential.write_text(secret + "\n")
+        credential.chmod(0o600)
+    broker()
     CONFIG.write_text(GOOD)
     LEVEL.write_text("10")
     for unit, seconds in ((AGENT, 5), (COLLECTOR, 10)):
@@ -88,6 +110,20 @@ def install() -> str:
         (drop_in / "shorter.conf").write_text(f"[Service]\nWatchdogSec={seconds}\nRestartSec=1\n")
     run("systemctl", "daemon-reload")
     return run(f"{venv}/bin/tocsin", "--version", check=False).strip()
+
+
+def broker() -> None:
+    """mosquitto with TLS, passwords and the rules of docs/examples."""
+    shutil.copy("/examples/mosquitto/tocsin.conf", "/etc/mosquitto/conf.d/")
+    rules, passwords = Path("/etc/mosquitto/tocsin.acl"), Path("/etc/mosquitto/passwords")
+    rules.write_text(Path("/examples/mosquitto/tocsin.acl").read_text() + RULES)
+    run("sh", "-ec", f"cd /etc/mosquitto/certs\n{CERTIFICATES}")
+    passwords.touch()
+    run("mosquitto_passwd", "-b", str(passwords), HOST, PASSWORD)
+    for path in (rules, passwords):
+        shutil.chown(path, "mosquitto")
+        path.chmod(0o600)
+    shutil.copy("/etc/mosquitto/certs/ca.crt", "/etc/tocsin/tls/")
 
 
 def starts_with_everything_absent() -> str:
@@ -233,11 +269,11 @@ def bad_file_stays_down() -> str:
 def missing_credential_is_named() -> str:
     """A credential that agent.toml names and nobody has put there: 78 again, with its name."""
     since = time.time()
-    CONFIG.write_text(GOOD + '\n[mqtt]\nusername = "x"\npassword = { credential = "mqtt-password" }\n')
+    CONFIG.write_text(GOOD + 'app_token = { credential = "slack-app-token" }\n')
     run("systemctl", "restart", AGENT, check=False)
     until(lambda: show(AGENT, "ActiveState") == "failed", "the failure", 20)
     assert show(AGENT, "ExecMainStatus") == "78"
-    fault = next(line for line in journal(AGENT, since).splitlines() if "mqtt-password" in line)
+    fault = next(line for line in journal(AGENT, since).splitlines() if "slack-app-token" in line)
     CONFIG.write_text(GOOD)
     return fault
 

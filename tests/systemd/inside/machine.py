@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 AGENT, COLLECTOR, BROKER = "tocsin-agent.service", "tocsin-collector.service", "mosquitto.service"
 HOST = "booted-1"
+DASHBOARD_TOKEN = "of-the-dashboard-" + "t" * 32
 STATE = Path("/var/lib/tocsin")
 CONFIG = Path("/etc/tocsin/agent.toml")
 LEVEL, BLOCK = Path("/run/tocsin-level"), Path("/run/tocsin-block")
@@ -53,7 +54,8 @@ def api(path: str, **query: str) -> Any:
     """The collector's answer, {} while it does not answer."""
     url = f"http://127.0.0.1:8420/api/v1/{path}?{urllib.parse.urlencode(query)}"
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {DASHBOARD_TOKEN}"})
+        with urllib.request.urlopen(request, timeout=5) as response:
             return json.load(response)
     except (OSError, ValueError):
         return {}
