@@ -6,6 +6,7 @@ Each type is a plain number in base units (seconds, bytes, percent 0-100) that k
 from __future__ import annotations
 
 import re
+from typing import Self
 
 _DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZES = {
@@ -77,7 +78,7 @@ class Quantity(float):
     expected = 'a number, or a quantity such as "80%", "200ms" or "1GiB"'
     unit: str
 
-    def __new__(cls, value: float, unit: str = "") -> Quantity:
+    def __new__(cls, value: float, unit: str = "") -> Self:
         self = super().__new__(cls, value)
         self.unit = unit
         return self
