@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,13 @@ from tests.services import CI, MariaDB, Mosquitto, Redis
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 settings.load_profile("ci" if CI else "local")
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    """A command that quiets our loggers, run inside a test, must not quiet those of the next."""
+    yield
+    logging.getLogger("agent").setLevel(logging.NOTSET)
 
 
 @pytest.fixture
