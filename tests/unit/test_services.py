@@ -21,7 +21,9 @@ def test_broker_starts_again_on_its_port(mosquitto: Mosquitto) -> None:
 def test_database_is_fresh(mariadb: Database) -> None:
     """Every test gets an empty database of its own."""
     name = mariadb.url.rsplit("/", 1)[1]
-    assert mariadb.server.execute(f"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='{name}'") == "0\n"
+    assert (
+        mariadb.server.execute(f"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='{name}'") == "0\n"
+    )
 
 
 async def test_clock_wakes_sleepers_in_order(clock: ManualClock) -> None:
