@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse  # `tocsin run` goes past the parser, and the daemon does not carry it
 
 
 def add(parser: argparse.ArgumentParser) -> None:

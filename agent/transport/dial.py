@@ -81,8 +81,10 @@ async def _connect(broker: Broker, config: MqttConfig, address: tuple[Any, ...])
 
 async def _resolve(broker: Broker) -> list[tuple[Any, ...]]:
     """The broker's addresses. A name is looked up in a daemon thread: a dead resolver must not hold up our exit."""
+    # As bytes where that is the same: a str is looked up through the IDNA codec, which stays in memory.
+    host = broker.host.encode() if broker.host.isascii() else broker.host
     with contextlib.suppress(OSError):
-        return socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return socket.getaddrinfo(host, broker.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[tuple[Any, ...]] | OSError] = loop.create_future()
 
@@ -93,7 +95,7 @@ async def _resolve(broker: Broker) -> list[tuple[Any, ...]]:
     def look_up() -> None:
         result: list[tuple[Any, ...]] | OSError
         try:
-            result = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
+            result = socket.getaddrinfo(host, broker.port, type=socket.SOCK_STREAM)
         except OSError as error:
             result = error
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
