@@ -135,6 +135,11 @@ class Journal:
                 self._ledger.freeze(item.seq)
         return chosen, self._waiting()
 
+    def give_back(self, items: list[Item]) -> None:
+        """These were taken for nobody, and nobody has sent them."""
+        for item in items:
+            self._taken.pop(item.key, None)
+
     def close(self) -> None:
         if self._file is not None:
             with contextlib.suppress(sqlite3.Error):

@@ -122,7 +122,12 @@ class Spool:
         disk, until they are acknowledged (`ack`, `settle`) or this process ends.
         """
         fresh_since = self._clock.now() - FRESH
-        items, waiting = await self._worker.run(self._journal.take, limit, backlog, fresh_since)
+        taking = self._worker.run(self._journal.take, limit, backlog, fresh_since)
+        try:
+            items, waiting = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._give_back)
+            raise
         self._waiting = waiting
         for item in items:
             self._taken[item.key] = item
@@ -130,6 +135,12 @@ class Spool:
             if newest is not None and item.key != (self._epoch, newest):
                 item.retain = Retain.NO
         return items
+
+    def _give_back(self, taking: asyncio.Future[tuple[list[Item], int]]) -> None:
+        """Who asked is gone, as its connection is: what was handed out to nobody may be taken again."""
+        if not taking.cancelled() and taking.exception() is None:
+            items, _ = taking.result()
+            self._worker.run(self._journal.give_back, items)
 
     @property
     def waiting(self) -> int:

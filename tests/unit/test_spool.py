@@ -180,6 +180,21 @@ async def test_what_is_taken_is_not_taken_again(bench):
     assert await bench.send() == []
 
 
+async def test_what_was_taken_for_nobody_is_taken_again(bench):
+    """A connection that is lost while the disk is asked leaves nothing behind that only a restart would send."""
+    numbers = [bench.sample() for _ in range(3)]
+    await bench.spool.flush()
+    held = threading.Event()
+    bench.spool._worker.run(held.wait)
+    asking = asyncio.create_task(bench.spool.take(10, backlog=10))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
+    held.set()
+    await bench.spool._worker.run(lambda: None)
+    assert seqs(await bench.send()) == numbers[::-1]
+
+
 async def test_backlog_is_rationed(bench):
     """Of what is old only as many as allowed, of what is new all, of incidents all."""
     for _ in range(10):
