@@ -91,6 +91,7 @@ class Shipper:
         self._ack_topic = str(Topic(host, "ack"))
         self._window = Window(WINDOW, resend_after)
         self._bucket = Bucket(spool.config.backlog_rate, clock.monotonic())
+        self._handful = max(1, min(HANDFUL, spool.config.backlog_rate))  # the bucket never holds more than its rate
         self._retained: dict[str, bytes] = {}
         self._unsaid: set[str] = set()
         self._clearing: set[str] = set()
@@ -175,7 +176,7 @@ class Shipper:
         if room <= 0 or not self._spool.waiting:
             return None
         now = self._clock.monotonic()
-        handful = min(room, HANDFUL)
+        handful = min(room, self._handful)
         allowance = self._bucket.available(now) if now >= self._backlog_from else 0
         items = await self._spool.take(room, backlog=allowance if allowance >= handful else 0)
         self._bucket.spend(sum(self._spool.is_backlog(item) for item in items))
@@ -186,7 +187,7 @@ class Shipper:
             self._post(session, item)
         if not self._spool.waiting or not self._window.room:
             return None
-        return max(self._bucket.wait_for(min(self._window.room, HANDFUL)), self._backlog_from - now, 0.01)
+        return max(self._bucket.wait_for(min(self._window.room, self._handful)), self._backlog_from - now, 0.01)
 
     def _post(self, session: SessionLike, item: Item) -> None:
         item.sent = True

@@ -307,6 +307,23 @@ async def test_backlog_has_its_own_rate(make, clock):
     await eventually(lambda: fresh in rig.session.envelopes, "the fresh one")
 
 
+async def test_a_slow_backlog_still_moves(make, clock):
+    """A rate below one handful is slow, not never."""
+    rig = await make(SpoolConfig(backlog_rate=5))
+    rig.link.down()
+    await settle()
+    for _ in range(20):
+        rig.sample()
+    await rig.spool.flush()
+    clock.tick(120)
+    rig.link.up()
+    await eventually(lambda: len(rig.link.sessions) == 2, "the session")
+    for _ in range(20):
+        await rig.clock.advance(0.1)
+        await rig.quiet()
+    assert 5 <= len(rig.session.envelopes) <= 15
+
+
 async def test_slow_down_pauses_the_backlog_only(make, clock):
     """The collector can ask for a pause; alerts and fresh samples go on."""
     rig = await make()
