@@ -23,10 +23,10 @@ from agent.collector.ingest import Ingest
 from agent.collector.live import Hub
 from agent.collector.retention import Retention
 from agent.collector.stats import Stats
-from agent.collector.store import Reader, Store
+from agent.collector.store import HostRow, Reader, Store
 from agent.collector.web import make_app
 from agent.config.schema import Config
-from agent.errors import ConfigError, StoreError, TransportError, UnavailableError
+from agent.errors import ConfigError, RefusedError, StoreError, TransportError, UnavailableError
 from agent.systemd import Notifier
 from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link, Session
@@ -196,10 +196,21 @@ class _Service:
     async def _save(self) -> None:
         rows = self._fleet.take_changed()
         try:
-            await self._store.save_hosts(rows)
+            await self._save_rows(rows)
         except StoreError as error:
             self._fleet.keep_changed(rows)
             self._ingest.committer.lost(error)
+
+    async def _save_rows(self, rows: list[HostRow]) -> None:
+        """What one host says of itself and the database refuses must not cost the others their rows."""
+        try:
+            await self._store.save_hosts(rows)
+        except RefusedError as error:
+            if len(rows) == 1:
+                log.warning("state of a host refused", extra={"host": rows[0].host, "error": str(error)[:200]})
+                return
+            for row in rows:
+                await self._save_rows([row])
 
     async def _watch(self) -> None:
         """Once a second: who has grown silent, and is the broker there."""
