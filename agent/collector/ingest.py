@@ -27,6 +27,8 @@ BATCH = 2000
 LINGER = 0.1
 """Seconds that the first envelope of a batch waits for others."""
 MAX_WAITING = 64 * 1024 * 1024
+MESSAGE = 500
+"""Bytes that a waiting message takes beside its payload, so that tiny ones are bounded as well."""
 SLOW_DOWN = 2.0
 """Seconds of pause asked of a host's backlog while we are behind."""
 
@@ -49,6 +51,7 @@ class Ingest:
         self._idle = asyncio.Event()
         self._idle.set()
         self._full = False
+        self._errors = 0
 
     async def receive(self, session: Session) -> None:
         """Take what arrives until the connection is lost (TransportError)."""
@@ -81,16 +84,18 @@ class Ingest:
             topic = parse_topic(message.topic)
         except WireError:
             return  # another's topic, or the heartbeat of a collector
+        if not message.payload:
+            return  # a retained message was cleared: an incident is over
         if not wire.is_envelope(topic.channel):
             self._aside(topic, message)
             return
         if not message.retain:
             self._fleet.heard(topic.host)
-        self._size += len(message.payload)
-        if self._size > MAX_WAITING:
-            self._size -= len(message.payload)
+        size = len(message.payload) + MESSAGE
+        if self._size + size > MAX_WAITING:
             self._overflow()
             return
+        self._size += size
         self._waiting.append(message)
         self._stats.waiting = len(self._waiting)
         self._arrived.set()
@@ -121,6 +126,9 @@ class Ingest:
         behind = self._size > MAX_WAITING // 2
         if batch:
             written = await self.committer.commit(batch)
+            if self._errors != self._stats.store_errors:  # what is back may be an older copy: vouch for the new alone
+                self._errors = self._stats.store_errors
+                self._acks = Acks()
             self._count(written)
             self._fleet.committed(written.committed)
             self._acknowledge(batch, SLOW_DOWN if behind else 0.0)
@@ -138,7 +146,7 @@ class Ingest:
         for _ in range(min(BATCH, len(self._waiting))):
             message = self._waiting.popleft()
             payload = message.payload
-            self._size -= len(payload)
+            self._size -= len(payload) + MESSAGE
             topic = parse_topic(message.topic)
             try:
                 envelope = wire.decode_envelope(topic, payload)

@@ -7,6 +7,8 @@ from collections import deque
 from typing import NamedTuple
 
 log = logging.getLogger(__name__)
+MESSAGE = 500
+"""Bytes that a message takes beside its payload, so that a flood of tiny ones is bounded as well."""
 
 
 class Message(NamedTuple):
@@ -35,10 +37,10 @@ class Inbox:
                 log.warning("inbox is full, messages are dropped", extra={"bytes": self.size})
             self.dropped += 1
             return
-        self.size += len(message.payload)
+        self.size += len(message.payload) + MESSAGE
         self.waiting.append(message)
 
     def take(self) -> Message:
         message = self.waiting.popleft()
-        self.size -= len(message.payload)
+        self.size -= len(message.payload) + MESSAGE
         return message
