@@ -17,9 +17,12 @@ MINUTES_ROLLED = "minutes rolled"
 HOURS_ROLLED = "hours rolled"
 """Marks: the last envelope id whose samples are in the roll-ups."""
 
+SCALE = 2.0**30
+"""Values are divided by this before they are summed, and means multiplied: no sum leaves a double's range. Exact."""
+
 Points = list[tuple[float, float]]
 Sums = dict[int, dict[int, tuple[float, int]]]
-"""Series id -> step number -> (sum, count)."""
+"""Series id -> step number -> (sum / SCALE, count)."""
 
 
 def effective_step(start: float, end: float, step: float, series: int) -> float:
@@ -44,7 +47,7 @@ async def points(
     await _add_rollup(connection, sums, ids, start=first, end=last, resolution=resolution, seconds=seconds)
     await _add_raw(connection, sums, ids, start=max(start, border), end=end, seconds=seconds)
     return {
-        number: [(float(at * seconds), total / count) for at, (total, count) in sorted(steps.items())]
+        number: [(float(at * seconds), total / count * SCALE) for at, (total, count) in sorted(steps.items())]
         for number, steps in sums.items()
     }
 
@@ -81,14 +84,14 @@ async def _add_raw(
         return
     result = await connection.execute(_raw_query(ids, start, end, seconds * 1000))
     for series, at, _, mean, count in result:
-        _add(sums, series, int(at), mean * count, int(count))
+        _add(sums, series, int(at), mean / SCALE * count, int(count))
 
 
 def _raw_query(ids: Sequence[int], start: float, end: float, width_ms: int) -> Select[Any]:
     table = samples.c
     at = (table.time_ms // literal(width_ms)).label("at")
     return (
-        select(table.series_id, at, func.min(table.time_ms), func.avg(table.value), func.count())
+        select(table.series_id, at, func.min(table.time_ms), func.avg(table.value / SCALE) * SCALE, func.count())
         .where(table.series_id.in_(ids), table.time_ms >= _ms(start), table.time_ms < _ms(end))
         .group_by(table.series_id, at)
         .order_by(table.series_id, at)
@@ -110,7 +113,7 @@ async def _add_rollup(
     table = (samples_1m if resolution == 60 else samples_1h).c
     at = (table.bucket // literal(seconds)).label("at")
     query = (
-        select(table.series_id, at, func.sum(table.mean * table.count), func.sum(table.count))
+        select(table.series_id, at, func.sum(table.mean / SCALE * table.count), func.sum(table.count))
         .where(table.series_id.in_(ids), table.bucket >= math.ceil(start), table.bucket < math.ceil(end))
         .group_by(table.series_id, at)
     )

@@ -10,15 +10,19 @@ what is left of the source would make it worse.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator
 
-from sqlalchemy import select, text
+from sqlalchemy import exc, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from agent.collector.store.charts import HOURS_ROLLED, MINUTES_ROLLED
-from agent.collector.store.dialect import Dialect
+from agent.collector.store.charts import HOURS_ROLLED, MINUTES_ROLLED, SCALE
+from agent.collector.store.dialect import Dialect, store_error
 from agent.collector.store.schema import envelopes, marks
+from agent.errors import RefusedError
+
+log = logging.getLogger(__name__)
 
 LAG = 10.0
 ENVELOPES_AT_ONCE = 20_000
@@ -46,7 +50,7 @@ MINUTES = Step(
     unit=1000,
     target="samples_1m",
     width=60,
-    values="MIN(s.value), AVG(s.value), MAX(s.value), COUNT(*)",
+    values=f"MIN(s.value), AVG(s.value / {SCALE}) * {SCALE}, MAX(s.value), COUNT(*)",
 )
 HOURS = Step(
     mark=HOURS_ROLLED,
@@ -55,7 +59,7 @@ HOURS = Step(
     unit=1,
     target="samples_1h",
     width=3600,
-    values="MIN(s.min), SUM(s.mean * s.count) / SUM(s.count), MAX(s.max), SUM(s.count)",
+    values=f"MIN(s.min), SUM(s.mean / {SCALE} * s.count) / SUM(s.count) * {SCALE}, MAX(s.max), SUM(s.count)",
 )
 
 
@@ -90,13 +94,22 @@ class Rollup:
         first_whole = border(now, kept)
         for host, buckets in sorted(touched.items()):
             for start, end in runs(sorted(buckets), step.width, first_whole):
-                async with self._engine.begin() as connection:
-                    await self._roll(connection, step, host, start, end, replace=start >= first_whole)
+                await self._roll_run(step, host, start, end, replace=start >= first_whole)
         async with self._engine.begin() as connection:
             await self._dialect.upsert(
                 connection, "marks", ("name", "value"), [(step.mark, last)], key=("name",), version="value"
             )
         return count == ENVELOPES_AT_ONCE
+
+    async def _roll_run(self, step: Step, host: int, start: int, end: int, *, replace: bool) -> None:
+        """One host's values that the database cannot sum must not hold up all others: they stay as they are."""
+        try:
+            async with self._engine.begin() as connection:
+                await self._roll(connection, step, host, start, end, replace=replace)
+        except exc.DBAPIError as error:
+            if not isinstance(store_error(error), RefusedError):
+                raise
+            log.warning("roll-up refused", extra={"host": host, "start": start, "end": end, "error": str(error.orig)})
 
     async def _roll(
         self, connection: AsyncConnection, step: Step, host: int, start: int, end: int, *, replace: bool
