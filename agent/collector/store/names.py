@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent.clock import Clock
 from agent.collector.store.dialect import Dialect
@@ -63,12 +63,19 @@ class Names:
         rows = [(name, now, now, "", "", 0, "", "{}") for name in missing]
         columns = ("name", "first_seen", "last_seen", "state", "epoch", "session", "version", "labels")
         async with self._engine.begin() as connection:
+            known = await self._find_hosts(connection, missing)
+            rows = [row for row in rows if row[0] not in known]
             await self._dialect.upsert(connection, "hosts", columns, rows, key=("name",), keep=columns)
-            new: dict[str, int] = {}
-            for part in _parts(missing):
-                found = await connection.execute(select(hosts.c.name, hosts.c.id).where(hosts.c.name.in_(part)))
-                new.update((name, number) for name, number in found)
-        self.hosts.update(new)
+            new = await self._find_hosts(connection, [row[0] for row in rows])
+        self.hosts.update(known | new)
+
+    @staticmethod
+    async def _find_hosts(connection: AsyncConnection, names: Sequence[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for part in _parts(names):
+            rows = await connection.execute(select(hosts.c.name, hosts.c.id).where(hosts.c.name.in_(part)))
+            found.update((name, number) for name, number in rows)
+        return found
 
     async def series_ids(self, envelopes: Sequence[MetricsEnvelope]) -> list[list[int]]:
         """The ids of each envelope's metrics, in their order; its host is known already."""
@@ -101,23 +108,42 @@ class Names:
         self._remembered += len(keys)
         return await self._series_ids(envelopes)
 
-    async def _insert(self, missing: dict[tuple[int, str], Metric]) -> dict[tuple[int, str], int]:
+    async def _insert(self, wanted: dict[tuple[int, str], Metric]) -> dict[tuple[int, str], int]:
+        """Their ids. Only what is new or has changed is written: on MySQL each upserted row takes an id for good."""
+        async with self._engine.connect() as connection:
+            known = await self._find(connection, wanted)
+        found = {key: row[0] for key, row in known.items() if row[1:] == (wanted[key].unit, wanted[key].kind)}
+        missing = {key: metric for key, metric in wanted.items() if key not in found}
+        if not missing:
+            return found
         columns = ("host_id", "hash", "metric", "labels", "unit", "kind")
         rows = [
             (host, digest, metric.name, canonical(metric.labels), metric.unit, metric.kind)
             for (host, digest), metric in sorted(missing.items(), key=lambda item: item[0])
         ]
-        by_host: dict[int, list[str]] = {}
-        for host, digest in missing:
-            by_host.setdefault(host, []).append(digest)
-        found: dict[tuple[int, str], int] = {}
         async with self._engine.begin() as connection:
             key = ("host_id", "hash")
             await self._dialect.upsert(connection, "series", columns, rows, key=key, keep=("metric", "labels"))
-            for host, digests in by_host.items():
-                for part in _parts(digests):
-                    query = select(series.c.hash, series.c.id).where(series.c.host_id == host, series.c.hash.in_(part))
-                    found.update({(host, digest): number for digest, number in await connection.execute(query)})
+            found |= {key: row[0] for key, row in (await self._find(connection, missing)).items()}
+        return found
+
+    @staticmethod
+    async def _find(
+        connection: AsyncConnection, wanted: Iterable[tuple[int, str]]
+    ) -> dict[tuple[int, str], tuple[int, str, str]]:
+        """Id, unit and kind of what the database has of these."""
+        by_host: dict[int, list[str]] = {}
+        for host, digest in wanted:
+            by_host.setdefault(host, []).append(digest)
+        found: dict[tuple[int, str], tuple[int, str, str]] = {}
+        table = series.c
+        for host, digests in by_host.items():
+            for part in _parts(digests):
+                query = select(table.hash, table.id, table.unit, table.kind).where(
+                    table.host_id == host, table.hash.in_(part)
+                )
+                for digest, number, unit, kind in await connection.execute(query):
+                    found[host, digest] = number, unit, kind
         return found
 
 

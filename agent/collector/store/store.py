@@ -16,7 +16,7 @@ from agent.collector.store.rollup import Rollup
 from agent.collector.store.rows import HostRow
 from agent.collector.store.writer import Writer
 from agent.config.schema import RetentionConfig
-from agent.errors import StoreError
+from agent.errors import RefusedError, StoreError
 from agent.transport.wire import encode
 
 HOST_COLUMNS = ("name", "first_seen", "last_seen", "state", "epoch", "session", "version", "labels", "health")
@@ -55,6 +55,8 @@ class Store:
         try:
             async with guarded():
                 return await self._writer.write(batch)
+        except RefusedError:
+            raise
         except StoreError:
             self._writer.forget()  # what it was told of names may have been rolled back or restored
             raise
