@@ -123,6 +123,37 @@ async def test_samples_come_back_as_they_went_in(db: Opened) -> None:
     assert [r.points for r in await db.store.reader.series("db-1", "*", T0 - 60, T0 + 60)] == [[(T0, 1e-9)]]
 
 
+async def test_names_met_again_use_up_no_ids(db: Opened) -> None:
+    """A collector that has to ask for all names anew takes no new ids for them; a changed unit is taken over."""
+    await db.store.write([sample(1, Metric("m", 1.0), Metric("n", 1.0))])
+    for seq in range(2, 12):
+        db.store._writer.forget()
+        await db.store.write([sample(seq, Metric("m", 1.0), Metric("n", 1.0, "bytes"), time=T0 + seq)])
+    await db.store.write([sample(20, Metric("new", 1.0), host="db-1")])
+    rows = await db.all("SELECT metric, unit, id FROM series ORDER BY id")
+    assert [row[:2] for row in rows] == [("m", ""), ("n", "bytes"), ("new", "")]
+    assert rows[-1][2] <= 4
+    assert await db.all("SELECT name, id FROM hosts ORDER BY id") == [("web-1", 1), ("db-1", 2)]
+
+
+async def test_refused_data_makes_no_name_forgotten(db: Opened) -> None:
+    """One host that sends what cannot be stored, must not make us ask for all names again and again."""
+    await db.store.write([sample(1, Metric("m", 1.0))])
+    known = dict(db.store._writer._names.hosts)
+    with pytest.raises(RefusedError):
+        await db.store.write([sample(2, Metric("m", 1.0), time=1e300)])
+    assert db.store._writer._names.hosts == known
+
+
+async def test_a_clock_that_was_ahead_holds_up_no_probe(db: Opened) -> None:
+    """Once a host's clock is set right, the latest run is the one that came last."""
+    await db.store.write([sample(1, Metric("m", 1.0), time=db.clock.now() + 86400, status="error")])
+    db.clock.tick(10)
+    await db.store.write([sample(2, Metric("m", 1.0), time=db.clock.now())])
+    [probe] = await db.store.reader.probes("web-1")
+    assert probe.status == "ok"
+
+
 async def test_label_order_makes_no_second_series(db: Opened) -> None:
     """Name and labels identify a series, whatever order the labels come in."""
     await db.store.write([sample(1, Metric("m", 1.0, labels={"a": "1", "b": "2"}))])
@@ -293,6 +324,7 @@ async def _every(db: Opened) -> list[Any]:
 
 async def test_gaps_and_probes_are_kept(db: Opened) -> None:
     """A gap record once, however often it comes; of a probe its newest run, however late the others come."""
+    db.clock.tick(T0 + 60 - db.clock.now())
     gap = Gap(EPOCH, ((3, 5), (9, 9)), 4, "bytes", T0, T0 + 5)
     item = received(wire.GapEnvelope(schema=1, host="web-1", epoch=EPOCH, seq=7, time=T0, gap=gap), "gaps", "")
     await db.store.write([item])
@@ -438,6 +470,24 @@ async def test_retention_deletes_per_resolution(db: Opened) -> None:
     assert [row.id for row in await _every(db)] == ["i-1"]
     assert await db.store.reader.transitions("i-2") == []
     assert await db.all("SELECT COUNT(*) FROM envelopes") == [(0,)]
+
+
+async def test_the_largest_numbers_stop_no_rollup(db: Opened) -> None:
+    """Sums of what is near the end of a double's range overflow; means do not, and the others' roll-ups go on."""
+    huge = [sample(n + 1, Metric("m", 1.7e308 * sign), time=T0 + n * 10) for n, sign in enumerate((1, 1, -1))]
+    await db.store.write([*huge, *ramp(0, 9, host="db-1")])
+    await roll(db)
+    assert await db.all("SELECT mean, count FROM samples_1m ORDER BY mean") == [
+        (2.5, 6),
+        (7, 3),
+        (pytest.approx(1.7e308 / 3), 3),
+    ]
+    assert await db.all("SELECT count FROM samples_1h ORDER BY count") == [(3,), (9,)]
+    [row] = await db.store.reader.series("web-1", "m", T0, T0 + 60, 30)
+    assert row.points == [(T0, pytest.approx(1.7e308 / 3))]
+    for step in (60, 120, 7200):
+        [row] = await db.store.reader.series("web-1", "m", T0 - 7200, T0 + 7200, step)
+        assert [value for _, value in row.points] == [pytest.approx(1.7e308 / 3)]
 
 
 async def test_an_old_straggler_spoils_no_rollup(db: Opened) -> None:

@@ -186,7 +186,8 @@ class _Rows:
         key = (host, envelope.probe)
         latest = self.probes.get(key)
         if latest is None or envelope.time >= latest[2]:
-            self.probes[key] = (*key, envelope.time, envelope.status, envelope.duration, envelope.error)
+            latest_at = min(envelope.time, self._now)  # a clock that was ahead must not hold up what comes after
+            self.probes[key] = (*key, latest_at, envelope.status, envelope.duration, envelope.error)
 
     def _incident(self, host: int, envelope: IncidentEnvelope) -> None:
         i, t = envelope.incident, envelope.transition
