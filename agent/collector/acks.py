@@ -37,17 +37,18 @@ class Track:
 
     def advance(self) -> int:
         """Fill what can be filled; the new `upto`."""
-        moved = True
-        while moved:
-            moved = False
-            while self.upto + 1 in self._ahead:
+        self._dropped.sort()
+        filled = 0
+        while True:
+            if self.upto + 1 in self._ahead:
                 self.upto += 1
                 self._ahead.remove(self.upto)
-            for first, last in self._dropped:
-                if first <= self.upto + 1 <= last:
-                    self.upto = last
-                    moved = True
-        self._dropped = [pair for pair in self._dropped if pair[1] > self.upto]
+            elif filled < len(self._dropped) and self._dropped[filled][0] <= self.upto + 1:
+                self.upto = max(self.upto, self._dropped[filled][1])
+                filled += 1
+            else:
+                break
+        del self._dropped[:filled]
         if len(self._ahead) + len(self._dropped) > MAX_AHEAD:
             self._ahead = {seq for seq in self._ahead if seq > self.upto}
             if len(self._ahead) + len(self._dropped) > MAX_AHEAD:

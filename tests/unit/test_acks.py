@@ -51,6 +51,22 @@ def test_reported_gaps_fill_holes() -> None:
     assert ack.upto == 2_000_000_004
 
 
+def test_many_ranges_cost_no_square_of_time() -> None:
+    """A gap record of the largest size, in the worst order: each range is looked at a few times, not once per other."""
+    looks = 0
+
+    class Counted(int):
+        def __le__(self, other: int) -> bool:
+            nonlocal looks
+            looks += 1
+            return int(self) <= int(other)
+
+    track = Track()
+    track.drop([(Counted(n), n) for n in range(1000, 0, -1)])
+    assert track.advance() == 1000
+    assert looks < 10_000
+
+
 def test_memory_is_bounded(monkeypatch) -> None:
     """A track with too many holes stands still; too many tracks, and the oldest is forgotten."""
     monkeypatch.setattr(acks, "MAX_AHEAD", 10)
