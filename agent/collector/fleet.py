@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,15 @@ State = Literal["online", "offline", "unknown"]
 MAX_PROBES = 1000
 MAX_INCIDENTS = 2000
 """Of one host, remembered; the oldest are forgotten first, the database has them all."""
+
+
+class _Latest(NamedTuple):
+    """The newest run of a probe: which envelope brought it, and its payload."""
+
+    epoch: str
+    seq: int
+    time: float
+    payload: bytes
 
 
 @dataclasses.dataclass(slots=True)
@@ -37,7 +46,7 @@ class _Host:
     heard: float | None = None
     changed: bool = False
     published: dict[str, Any] = dataclasses.field(default_factory=dict)
-    latest: dict[str, tuple[float, bytes]] = dataclasses.field(default_factory=dict)
+    latest: dict[str, _Latest] = dataclasses.field(default_factory=dict)
     incidents: dict[str, tuple[int, Severity | None]] = dataclasses.field(default_factory=dict)
     deliveries: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
@@ -75,7 +84,7 @@ class Fleet:
         if known is None:
             return []
         return [
-            sample_data(wire.decode(payload, wire.MetricsEnvelope)) for _, (_, payload) in sorted(known.latest.items())
+            sample_data(wire.decode(latest.payload, wire.MetricsEnvelope)) for _, latest in sorted(known.latest.items())
         ]
 
     def delivery(self, host: str, incident: str) -> dict[str, Any] | None:
@@ -253,9 +262,9 @@ class Fleet:
         if latest is None:
             if len(host.latest) >= MAX_PROBES:
                 return
-        elif envelope.time <= latest[0]:
+        elif not _newer(envelope, latest, host.epoch):
             return
-        host.latest[envelope.probe] = envelope.time, payload
+        host.latest[envelope.probe] = _Latest(envelope.epoch, envelope.seq, envelope.time, payload)
         if self._hub.listeners:
             self._hub.publish(LiveEvent("sample", sample_data(envelope)))
 
@@ -271,6 +280,15 @@ class Fleet:
         entry["delivery"] = host.deliveries.get(incident.id) or {"state": "unknown"}
         self._hub.publish(LiveEvent("incident", entry))
         self._publish(host)
+
+
+def _newer(envelope: wire.MetricsEnvelope, latest: _Latest, present: str) -> bool:
+    """By number within one process, as clocks are set; else what runs at present, then the clock."""
+    if envelope.epoch == latest.epoch:
+        return (envelope.seq, envelope.time) > (latest.seq, latest.time)
+    if present in (envelope.epoch, latest.epoch):
+        return envelope.epoch == present
+    return envelope.time > latest.time
 
 
 def _version(known: tuple[int, Severity | None]) -> int:

@@ -52,13 +52,13 @@ def received(envelope: wire.AnyEnvelope) -> Received:
     return Received(wire.Topic(envelope.host, "metrics", "cpu"), envelope, payload, wire.fingerprint(payload))
 
 
-def sample(time: float, value: float = 1.0, probe: str = "cpu") -> Received:
+def sample(time: float, value: float = 1.0, probe: str = "cpu", *, epoch: str = EPOCH, seq: int = 1) -> Received:
     return received(
         wire.MetricsEnvelope(
             schema=1,
             host="web-1",
-            epoch=EPOCH,
-            seq=1,
+            epoch=epoch,
+            seq=seq,
             time=time,
             probe=probe,
             status="ok",
@@ -188,6 +188,17 @@ def test_samples_are_told_newest_only(watched: Watched) -> None:
         ("load", 5.0, 9.0),
     ]
     assert watched.fleet.latest("nobody") == []
+
+
+def test_a_clock_that_was_ahead_freezes_no_picture(watched: Watched) -> None:
+    """Once a host's clock is set right, its samples are news again: in the same process, and after a new start."""
+    watched.birth(1)
+    watched.fleet.committed([sample(90_000.0, 1.0, seq=5), sample(100.0, 2.0, seq=6), sample(50.0, 9.0, seq=4)])
+    assert [run["time"] for run in watched.fleet.latest("web-1")] == [100.0]
+    watched.fleet.committed([sample(90_000.0, 1.0, seq=7)])
+    watched.birth(2, NEXT)
+    watched.fleet.committed([sample(200.0, 3.0, epoch=NEXT), sample(90_010.0, 1.0, seq=8)])
+    assert [run["time"] for run in watched.fleet.latest("web-1")] == [200.0]
 
 
 def test_open_incidents_are_counted_by_version(watched: Watched) -> None:
