@@ -29,7 +29,8 @@ class Committer:
         """Each envelope is `committed`, a duplicate, a conflict or `refused`; all of them may be acknowledged.
 
         While the database is away this waits. A batch that it refuses is tried again, then halved until
-        the envelope at fault is alone; that one goes to quarantine and the others pass.
+        the envelope at fault is alone; that one goes to quarantine and the others pass. One that a slow
+        database does not finish in time is halved too: the same again would never be finished.
         """
         done = Written([], [], [], 0)
         parts = [(list(batch), TRIES)]
@@ -47,6 +48,9 @@ class Committer:
                 else:
                     await self._refuse(part[0], error)
                     done.refused += part
+            except StoreError:
+                middle = len(part) // 2
+                parts += [(part[middle:], TRIES), (part[:middle], TRIES)]
             else:
                 done.add(written)
         return done
@@ -67,6 +71,7 @@ class Committer:
                 return
 
     async def _write(self, part: Sequence[Received]) -> Written:
+        """RefusedError, or StoreError where so many are too many for the time they may take."""
         pause = FIRST_PAUSE
         while True:
             began = self._clock.monotonic()
@@ -76,6 +81,8 @@ class Committer:
                 raise
             except StoreError as error:
                 pause = await self._lost(error, pause)
+                if isinstance(error.__cause__, TimeoutError) and len(part) > 1:
+                    raise
                 continue
             self._stats.commit_seconds += self._clock.monotonic() - began
             self._stats.batches += 1

@@ -24,17 +24,20 @@ EPOCH = "a" * 32
 
 
 class FakeStore:
-    """Takes everything, but for as often as `failures` says."""
+    """Takes everything, but for as often as `failures` says, and no more at once than is `bearable`."""
 
     def __init__(self) -> None:
         self.failures: list[Exception] = []
         self.batches: list[int] = []
+        self.bearable = 1000
         self.quarantined: list[Quarantined] = []
 
     async def write(self, batch: Sequence[Received]) -> Written:
         self.batches.append(len(batch))
         if self.failures:
             raise self.failures.pop()
+        if len(batch) > self.bearable:
+            raise StoreError("too slow") from TimeoutError()
         return Written(list(batch), [], [], 0)
 
     async def quarantine(self, items: Sequence[Quarantined]) -> None:
@@ -130,3 +133,11 @@ async def test_tiny_messages_are_bounded_too(rig: Rig, monkeypatch: pytest.Monke
         inbox.put(message)
     assert rig.stats.dropped > 50
     assert inbox.dropped > 50
+
+
+async def test_a_batch_that_takes_too_long_is_halved(rig: Rig) -> None:
+    """A database that is too slow for all at once gets less, not the same for ever; the order stays."""
+    rig.store.bearable = 3
+    await rig.say(*range(1, 9))
+    assert rig.store.batches == [8, 4, 2, 2, 4, 2, 2]
+    assert {seq for ack in rig.session.acks for seq in ack.also} == set(range(1, 9))
