@@ -20,6 +20,8 @@ from agent.transport.wire import Ack, Status, Topic, decode, encode
 
 log = logging.getLogger(__name__)
 WINDOW = 64
+BACKLOG = 48
+"""Of these, backlog at most: what is never acknowledged (of a host that had another id, say) must not stop the news."""
 RESEND_AFTER = 30.0
 SILENCE = 60.0
 """Seconds without an acknowledgement, with data under way, after which the connection is given up."""
@@ -176,16 +178,17 @@ class Shipper:
         if room <= 0 or not self._spool.waiting:
             return None
         now = self._clock.monotonic()
+        backlog_room = BACKLOG - sum(self._spool.is_backlog(item) for item in self._window.items)
         handful = min(room, self._handful)
         allowance = self._bucket.available(now) if now >= self._backlog_from else 0
-        items = await self._spool.take(room, backlog=allowance if allowance >= handful else 0)
+        items = await self._spool.take(room, backlog=min(allowance, backlog_room) if allowance >= handful else 0)
         self._bucket.spend(sum(self._spool.is_backlog(item) for item in items))
         now = self._clock.monotonic()
         for item in items:
             self._window.launch(item, now)
             self._stats.sent += 1
             self._post(session, item)
-        if not self._spool.waiting or not self._window.room:
+        if not self._spool.waiting or not self._window.room or backlog_room <= 0:
             return None
         return max(self._bucket.wait_for(min(self._window.room, self._handful)), self._backlog_from - now, 0.01)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agent.transport.item import Item
@@ -35,6 +35,10 @@ class Window:
     @property
     def room(self) -> int:
         return self._size - len(self._flights)
+
+    @property
+    def items(self) -> Iterator[Item]:
+        return (flight.item for flight in self._flights.values())
 
     def launch(self, item: Item, now: float) -> None:
         self._flights[item.key] = Flight(item, now, now, now + self.resend_after)

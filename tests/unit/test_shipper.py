@@ -324,6 +324,25 @@ async def test_a_slow_backlog_still_moves(make, clock):
     assert 5 <= len(rig.session.envelopes) <= 15
 
 
+async def test_a_backlog_that_nobody_acknowledges_stops_no_news(make, clock):
+    """Of another host id, or not understood by this collector: it waits, and what is measured now goes on."""
+    rig = await make()
+    rig.link.down()
+    await settle()
+    for _ in range(100):
+        rig.sample()
+    await rig.spool.flush()
+    clock.tick(120)
+    rig.link.up()
+    await eventually(lambda: len(rig.link.sessions) == 2, "the session")
+    for _ in range(30):
+        await rig.clock.advance(0.1)
+        await rig.quiet()
+    fresh = rig.sample()
+    await rig.spool.flush()
+    await eventually(lambda: fresh in rig.session.envelopes, "the fresh one")
+
+
 async def test_slow_down_pauses_the_backlog_only(make, clock):
     """The collector can ask for a pause; alerts and fresh samples go on."""
     rig = await make()
