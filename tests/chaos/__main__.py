@@ -65,14 +65,15 @@ class Run:
         return agent.directory / "state" / "spool.db"
 
     def start(self) -> None:
-        self.broker.start()
-        self.collector.start()
         for agent in self.agents:
             agent.start()
         _wait(lambda: all(self.spool(agent).exists() for agent in self.agents), "the spools", 30)
-        for agent in self.agents:  # the journals are put in while nobody writes
+        for agent in self.agents:  # the journals are put in while nobody writes, and nothing was ever acknowledged
             agent.stop()
             parts.swear_in(self.spool(agent))
+        self.broker.start()
+        self.collector.start()
+        for agent in self.agents:
             agent.start()
 
     def cycle(self) -> str:
@@ -169,7 +170,8 @@ def rehearse(name: str, cycles: int, seed: int, directory: Path, database: Maria
         time.sleep(1)
         committed = set().union(*(judge.journal(run.spool(agent), agent.name) for agent in run.agents))
         left = set().union(*(judge.waiting(run.spool(agent), agent.name) for agent in run.agents))
-        verdict = judge.judge(committed, left, run.store)
+        chaos = set().union(*(judge.chaotic(run.spool(agent), agent.name) for agent in run.agents))
+        verdict = judge.judge(committed, chaos, left, run.store)
         resent = observer.resent
         observer.stop()
     finally:

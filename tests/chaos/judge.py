@@ -36,6 +36,11 @@ def journal(spool: Path, host: str) -> set[Identity]:
     return _identities(spool, host, "SELECT epoch, seq FROM journal")
 
 
+def chaotic(spool: Path, host: str) -> set[Identity]:
+    """Of these the runs of chaos probes, which are counted by their samples too."""
+    return _identities(spool, host, "SELECT epoch, seq FROM journal WHERE topic LIKE '%/metrics/chaos%'")
+
+
 def _identities(spool: Path, host: str, query: str) -> set[Identity]:
     connection = sqlite3.connect(f"file:{spool}?mode=ro", uri=True)
     try:
@@ -71,11 +76,11 @@ class StoreView:
         query = "SELECT COUNT(*) FROM samples s JOIN series r ON r.id = s.series_id WHERE r.metric = 'chaos.runs'"
         return int(self._rows(query)[0][0])
 
-    def firsts(self) -> int:
-        """Samples of the first of the values beside it; as many as runs, or samples are missing."""
+    def sampled(self) -> int:
+        """Samples of the metric that the agent adds to each run of a probe, failed or not; of chaos probes."""
         query = (
             "SELECT COUNT(*) FROM samples s JOIN series r ON r.id = s.series_id "
-            "WHERE r.metric = 'chaos.value' AND r.labels LIKE '%\"0\"%'"
+            "WHERE r.metric = 'probe.up' AND r.labels LIKE '%chaos%'"
         )
         return int(self._rows(query)[0][0])
 
@@ -84,7 +89,7 @@ LEFT_OVER = 100
 """Envelopes that may still be in the spools at the end: what the agents say of themselves as they stop."""
 
 
-def judge(committed: set[Identity], left: set[Identity], store: StoreView) -> Verdict:
+def judge(committed: set[Identity], chaos: set[Identity], left: set[Identity], store: StoreView) -> Verdict:
     stored = Counter(store.envelopes())
     in_gaps: Counter[Identity] = Counter()
     for host, epoch, ranges in store.gaps():
@@ -95,6 +100,6 @@ def judge(committed: set[Identity], left: set[Identity], store: StoreView) -> Ve
     verdict.duplicated = sorted(one for counts in (stored, in_gaps) for one, count in counts.items() if count > 1)
     verdict.both = sorted(one for one in in_gaps if one in stored)
     verdict.conflicts = store.conflicts()
-    verdict.missing_samples = abs(store.runs() - store.firsts())
+    verdict.missing_samples = abs(store.sampled() - len(chaos & stored.keys()))
     verdict.waiting = len(left - stored.keys())
     return verdict

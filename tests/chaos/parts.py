@@ -12,9 +12,10 @@ from pathlib import Path
 
 TOCSIN = str(Path(sys.executable).parent / "tocsin")
 JOURNAL = """
-CREATE TABLE IF NOT EXISTS journal (epoch TEXT, seq INTEGER, topic TEXT);
-CREATE TRIGGER IF NOT EXISTS journal_insert AFTER INSERT ON envelopes
+CREATE TABLE journal (epoch TEXT, seq INTEGER, topic TEXT);
+CREATE TRIGGER journal_insert AFTER INSERT ON envelopes
 BEGIN INSERT INTO journal VALUES (NEW.epoch, NEW.seq, NEW.topic); END;
+INSERT INTO journal SELECT epoch, seq, topic FROM envelopes;
 """
 
 
