@@ -76,15 +76,18 @@ class Engine:
                 departed.setdefault(opened.incident.threshold, self._departed(opened.incident)).restore_incident(opened)
         self._abandon(departed)
 
-    def observe(self, result: ProbeResult) -> list[Pair]:
-        """Judge one probe result. The pairs come in order; each is kept until `mark_shipped`, too."""
+    def observe(self, result: ProbeResult, interval: float = 0.0) -> list[Pair]:
+        """Judge one probe result. The pairs come in order; each is kept until `mark_shipped`, too.
+
+        `interval`: seconds between two results of this probe as planned, 0 where only cron knows.
+        """
         pairs: list[Pair] = []
         by_metric = self._by_metric
         for metric in result.metrics:
             watches = by_metric.get(metric.name)
             if watches is not None:
                 for watch in watches:
-                    watch.judge(metric, pairs)
+                    watch.judge(metric, pairs, interval)
         return self._keep(pairs)
 
     def tick(self) -> list[Pair]:
@@ -122,13 +125,11 @@ class Engine:
 
     def mark_shipped(self, incident_id: str, version: int) -> None:
         """The spool has committed this incident's transitions up to and with `version`."""
-        done = [
-            key
-            for key, (_, transition) in self._unshipped.items()
-            if transition.incident == incident_id and transition.version <= version
-        ]
-        for key in done:
+        done = []
+        while (key := pair_key(incident_id, version)) in self._unshipped:  # no look at all others: there may be many
             del self._unshipped[key]
+            done.append(key)
+            version -= 1
         self._memory.forget_pairs(done)
 
     async def flush(self) -> bool:

@@ -17,9 +17,17 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 Kind = Literal["value", "absence", "waiting"]
 
 
+HEARD_EVERY = 15.0
+"""Seconds between two notes in the file that a series with a pending breach still brings results."""
+
+
 @dataclass(slots=True)
 class Track:
-    """What one rule remembers of one series. `seen` is monotonic; `worst` since the incident opened."""
+    """What one rule remembers of one series. `seen` is monotonic; `worst` since the incident opened.
+
+    `heard` is when the last result came (monotonic), over restarts too, `noted` what the file has of it;
+    `gaps` are the last two seconds-between-results, 0 where not known.
+    """
 
     labels: Labels
     state: SeriesState = REST
@@ -28,6 +36,9 @@ class Track:
     worst: float | None = None
     incident: Incident | None = None
     absence: Incident | None = None
+    heard: float | None = None
+    noted: float = 0.0
+    gaps: tuple[float, float] = (0.0, 0.0)
 
     @property
     def idle(self) -> bool:
@@ -50,6 +61,8 @@ class TrackFact(msgspec.Struct, frozen=True):
     severity: Severity = Severity.OK
     since: tuple[float | None, ...] = ()
     recent: tuple[int, ...] = ()
+    heard: float | None = None
+    gaps: tuple[float, float] = (0.0, 0.0)
 
 
 class PairFact(msgspec.Struct, frozen=True):
@@ -79,7 +92,8 @@ class Memory:
         ahead = self._clock.now() - self._clock.monotonic()
         state = track.state
         since = tuple(None if begun is None else begun + ahead for begun in state.since)
-        fact = TrackFact(threshold, rule, metric, track.labels, state.severity, since, state.recent)
+        heard = None if track.heard is None else track.heard + ahead
+        fact = TrackFact(threshold, rule, metric, track.labels, state.severity, since, state.recent, heard, track.gaps)
         self._state.put({("series", _series_key(threshold, metric, track.labels)): fact})
 
     def forget_track(self, threshold: str, metric: str, labels: Labels) -> None:
@@ -101,7 +115,10 @@ class Memory:
         for fact in self._state.read("series", TrackFact).values():
             since = tuple(None if at is None else monotonic - max(0.0, now - at) for at in fact.since)
             state = SeriesState(fact.severity, since, fact.recent)
-            restored.append((fact, Track(fact.labels, state, seen=monotonic)))
+            # The note in the file may be this old although results came until the end.
+            silent = 0.0 if fact.heard is None else max(0.0, now - fact.heard - HEARD_EVERY)
+            heard = monotonic - silent
+            restored.append((fact, Track(fact.labels, state, seen=monotonic, heard=heard, gaps=fact.gaps)))
         return restored
 
 

@@ -111,6 +111,13 @@ def evaluate(rule: Rule, state: SeriesState, value: float, at: float) -> tuple[S
     return after, severity
 
 
+def interrupt(state: SeriesState, rule: Rule) -> SeriesState:
+    """There was no data for a while: a breach that has not lasted yet begins anew, a level that is on stays."""
+    held = zip(rule.levels, state.since, strict=False)
+    since = tuple(begun if state.severity.rank >= level.severity.rank else None for level, begun in held)
+    return replace(state, since=since)
+
+
 def _reached(rule: Rule, state: SeriesState, level: Level, value: float) -> bool:
     """Beyond the bound; or, once the level is on, not yet back past where it ends."""
     if rule.beyond(value, level.bound):

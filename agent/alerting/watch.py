@@ -12,8 +12,8 @@ from typing import cast
 from agent.alerting.figure import duration, figure
 from agent.alerting.grade import grade, scale_of
 from agent.alerting.incident import Breach, Reading, advance, new_id, open_incident
-from agent.alerting.memory import IncidentFact, Kind, Memory, Pair, Series, Track, TrackFact
-from agent.alerting.threshold import Rule, evaluate
+from agent.alerting.memory import HEARD_EVERY, IncidentFact, Kind, Memory, Pair, Series, Track, TrackFact
+from agent.alerting.threshold import Rule, evaluate, interrupt
 from agent.clock import Clock
 from agent.model import Incident, Labels, Metric, Severity
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 _WORD = re.compile(r"\{(?:host|labels|value|limit)\}")
 MAX_SERIES = 10_000
 """Series with something to remember, per rule; those beyond it are left out, with a fault."""
+UNHEARD, UNHEARD_GAPS = 60.0, 5.0
+"""Seconds without a result, and that many times what is usual between two, after which a pending breach begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Watch:
 
     # -- results
 
-    def judge(self, metric: Metric, pairs: list[Pair]) -> None:
+    def judge(self, metric: Metric, pairs: list[Pair], interval: float = 0.0) -> None:
         """Cheap for the common case: nothing remembered, and nothing to remember."""
         rule = self.rule
         idle = rule.absent_for is None and rule.calm(metric.value)
@@ -74,21 +76,36 @@ class Watch:
             track = self._tracks[series] = Track(metric.labels)
             if rule.absent_for is not None:  # so that its silence is noticed after a restart too
                 self._keep(series, track)
-        self._take(series, track, metric, pairs)
+        self._take(series, track, metric, pairs, interval)
 
-    def _take(self, series: Series, track: Track, metric: Metric, pairs: list[Pair]) -> None:
+    def _take(self, series: Series, track: Track, metric: Metric, pairs: list[Pair], interval: float) -> None:
         at = self._host.clock.monotonic()
         track.seen, track.unit = at, metric.unit
         self._end_silence(track, pairs)
         if not math.isfinite(metric.value):
             return
         before = track.state
-        track.state, severity = evaluate(self.rule, before, metric.value, at)
-        if track.state != before:  # first, so that a file which holds the incident holds this too
-            self._keep(series, track)
+        held = before if self._heard(track, at, interval) else interrupt(before, self.rule)
+        track.state, severity = evaluate(self.rule, held, metric.value, at)
+        pending = interrupt(track.state, self.rule) != track.state
+        if track.state != before or (pending and at - track.noted >= HEARD_EVERY):
+            self._keep(series, track)  # first, so that a file which holds the incident holds this too
         self._step(track, metric.value, severity, pairs)
         if track.idle and self.rule.absent_for is None:
             del self._tracks[series]
+
+    @staticmethod
+    def _heard(track: Track, at: float, interval: float) -> bool:
+        """Note that there is a result; False when there was none for too long to know what was meanwhile.
+
+        One gap may be an outage: that two of them were long says that this series is slow.
+        """
+        before, track.heard = track.heard, at
+        if before is None:
+            return True
+        usual, gap = max(interval, min(track.gaps)), at - before
+        track.gaps = (track.gaps[1], gap)
+        return gap <= max(UNHEARD, UNHEARD_GAPS * usual)
 
     def _step(self, track: Track, value: float, severity: Severity, pairs: list[Pair]) -> None:
         """Move the incident about the value to `severity`, if that is a change."""
@@ -233,6 +250,7 @@ class Watch:
         if track.state.at_rest and self.rule.absent_for is None:
             self._host.memory.forget_track(self.rule.name, series[0], track.labels)
         else:
+            track.noted = self._host.clock.monotonic()
             self._host.memory.keep_track(self.rule.name, self.rule.key, series[0], track)
 
     def _matching(self, series: Series, metric: Metric) -> bool:

@@ -162,7 +162,7 @@ class Daemon:
         topic = Topic(host, "metrics", result.probe)
         self._parts.spool.put(topic, build, priority=Priority.METRICS, time=result.time)
         self._vitals.observe(result)
-        self._tell(self._parts.engine.observe(result))
+        self._tell(self._parts.engine.observe(result, self._interval(result.probe)))
         self._parts.book.observe(result)
 
     def _tell(self, pairs: list[tuple[Incident, Transition]]) -> None:
@@ -171,6 +171,12 @@ class Daemon:
             self._alert_test.note(incident, transition)
         if pairs:
             self._told.set()
+
+    def _interval(self, probe: str) -> float:
+        """As planned, in seconds; 0 where only cron knows."""
+        if probe == OWN_PROBE:
+            return float(self.config.agent.interval)
+        return next((planned.interval or 0.0 for planned in self._setup.planned if planned.name == probe), 0.0)
 
     def _emit_test(self, value: float) -> None:
         metric = Metric(alert_test.METRIC, value)
@@ -200,11 +206,12 @@ class Daemon:
             build = functools.partial(_incident_envelope, host, epoch, incident, transition)
             topic = Topic(host, "incidents", incident.id)
             spool.put(topic, build, priority=Priority.INCIDENT, time=transition.time, retain=True)
+        handed = set(self._in_spool)  # another call may hand over more while we wait
         await spool.flush()
         if not spool.stats().memory_only:
-            for incident_id, transition_version in self._in_spool:
+            for incident_id, transition_version in handed:
                 engine.mark_shipped(incident_id, transition_version)
-            self._in_spool.clear()
+            self._in_spool -= handed
 
     # -- beside them
 

@@ -38,9 +38,11 @@ def disk(used: float, mount: str = "/", unit: str = "percent") -> Metric:
     return gauge("disk.used_percent", used, unit, mount=mount)
 
 
-def observe(engine: Engine, clock: ManualClock, *metrics: Metric) -> list[tuple[Incident, Transition]]:
-    clock.tick(10)
-    return engine.observe(ProbeResult("disk", clock.now(), "ok", 0.001, metrics))
+def observe(
+    engine: Engine, clock: ManualClock, *metrics: Metric, interval: float = 10
+) -> list[tuple[Incident, Transition]]:
+    clock.tick(interval)
+    return engine.observe(ProbeResult("disk", clock.now(), "ok", 0.001, metrics), interval)
 
 
 def kinds(pairs: list[tuple[Incident, Transition]]) -> list[str]:
@@ -177,7 +179,7 @@ async def test_an_incident_goes_on_after_a_restart(clock: ManualClock, tmp_path:
 
 
 async def test_a_breach_that_has_not_lasted_yet_is_remembered(clock: ManualClock, tmp_path: Path) -> None:
-    """`for` and `of` go on counting over a restart, and time without us counts as time."""
+    """`for` and `of` go on counting over a short restart."""
     path = tmp_path / "alerts.db"
     rules = [rule("For", warning="80%", hold=60), rule("Of", warning="80%", of="3 of 5")]
     for _ in range(2):
@@ -189,6 +191,81 @@ async def test_a_breach_that_has_not_lasted_yet_is_remembered(clock: ManualClock
     pairs = observe(made, clock, disk(85))
     assert {incident.threshold for incident, _ in pairs} == {"For", "Of"}
     await made.aclose()
+
+
+async def test_time_without_data_does_not_hold_a_breach(clock: ManualClock, tmp_path: Path) -> None:
+    """Three minutes of a stopped process are not three minutes of a breach, nor are those of a silent probe."""
+    path = tmp_path / "alerts.db"
+    rules = [rule(warning="80%", hold=180)]
+    made = await Engine.open(path, rules, "web-1", clock)
+    assert observe(made, clock, disk(85)) + observe(made, clock, disk(85)) == []
+    await made.aclose()
+    clock.tick(180)
+    made = await Engine.open(path, rules, "web-1", clock)
+    restarted = clock.now() + 10
+    assert observe(made, clock, disk(85)) == []
+    clock.tick(180)
+    again = clock.now() + 10
+    assert restarted < again
+    for _ in range(18):
+        assert observe(made, clock, disk(85)) == []
+    [(incident, _)] = observe(made, clock, disk(85))
+    assert (incident.started_at, incident.fired_at) == (again, again + 180)
+    await made.aclose()
+
+
+async def test_a_crash_loop_cannot_suppress_an_alert(clock: ManualClock, tmp_path: Path) -> None:
+    """A daemon that is back within a minute goes on counting, however often."""
+    path = tmp_path / "alerts.db"
+    pairs = []
+    for _ in range(4):
+        made = await Engine.open(path, [rule(warning="80%", hold=180)], "web-1", clock)
+        pairs += observe(made, clock, disk(85)) + observe(made, clock, disk(85))
+        await made.aclose()
+        clock.tick(45)
+    assert kinds(pairs) == ["opened"]
+
+
+def test_a_slow_probe_holds_a_breach(clock: ManualClock) -> None:
+    """What is planned is no silence: a quarter of an hour between results, `for` half an hour."""
+    made = engine(clock, rule(warning="80%", hold=1800))
+    pairs = [pair for _ in range(3) for pair in observe(made, clock, disk(85), interval=900)]
+    assert kinds(pairs) == ["opened"]
+
+
+def test_a_probe_that_backs_off_holds_its_own_breach(clock: ManualClock) -> None:
+    """While a probe fails its runs grow seldom, and `probe.up` with them; so may a cron line be seldom."""
+    made = engine(clock, rule(metric="probe.up", op="<", warning="1", hold=900))
+    pairs = []
+    for gap in (10, 20, 40, 80, 160, 320, 600):
+        clock.tick(gap)
+        pairs += made.observe(ProbeResult("web", clock.now(), "error", 0.1, (gauge("probe.up", 0.0),)), 10)
+    assert kinds(pairs) == ["opened"]
+
+
+def test_silence_leaves_a_level_that_is_on(clock: ManualClock) -> None:
+    """No data is unknown: neither the warning ends, nor does the critical level that was pending go on counting."""
+    made = engine(clock, rule(warning="80%", critical="90%", hold=60))
+    for _ in range(7):
+        observe(made, clock, disk(85))
+    assert [incident.severity for incident in made.incidents()] == ["warning"]
+    observe(made, clock, disk(95))
+    clock.tick(3600)
+    assert observe(made, clock, disk(95)) == []
+    assert [incident.severity for incident in made.incidents()] == ["warning"]
+
+
+def test_of_thousands_of_transitions_each_is_let_go_of_alone(clock: ManualClock) -> None:
+    """What one incident has shipped says nothing about later versions, nor about another incident."""
+    made = engine(clock, rule(warning="80%", critical="90%"))
+    for used in (85, 95, 85):
+        observe(made, clock, disk(used, "/"), disk(used, "/var"))
+    first = made.incidents()[0].id
+    made.mark_shipped(first, 2)
+    left = [(incident.id == first, transition.version) for incident, transition in made.unshipped()]
+    assert sorted(left) == [(False, 1), (False, 2), (False, 3), (True, 3)]
+    made.mark_shipped(first, 2)
+    assert len(made.unshipped()) == 4
 
 
 async def test_rules_changed_while_we_were_away(clock: ManualClock, tmp_path: Path) -> None:
