@@ -15,7 +15,6 @@ import logging
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import aiomqtt
@@ -23,6 +22,7 @@ import aiomqtt
 from agent.clock import Clock
 from agent.config.schema import MqttConfig
 from agent.errors import DeniedError, TransportError
+from agent.transport.backoff import Backoff
 from agent.transport.dial import dial, parse_url
 from agent.transport.inbox import Inbox, Message
 
@@ -31,21 +31,6 @@ __all__ = ["Backoff", "Link", "Message", "Session"]
 log = logging.getLogger(__name__)
 FAREWELL = 2.0
 """Seconds that the goodbye at a clean stop may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Full jitter: each pause is uniform between 0 and a bound that starts at `first` and doubles up to `cap`.
-
-    A connection that stood for `calm` seconds starts it anew.
-    """
-
-    first: float = 30.0
-    cap: float = 120.0
-    calm: float = 60.0
-
-    def delay(self, failures: int, rng: random.Random) -> float:
-        return rng.uniform(0, min(self.cap, self.first * 2 ** min(failures, 20)))
 
 
 class Session:
@@ -65,6 +50,10 @@ class Session:
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with QoS 1 and wait for the PUBACK; TransportError as in `post`."""
         await self._client.post(topic, payload, retain=retain)
+
+    def listen(self, topic: str) -> None:
+        """Subscribe to one more topic, where the broker allows it; a refusal has no consequence."""
+        self._client.listen(topic)
 
     async def messages(self) -> AsyncIterator[Message]:
         """What arrives on the subscriptions, in order; TransportError when the connection is lost."""
@@ -272,6 +261,11 @@ class _Client(aiomqtt.Client):
         if self._watch is None:
             self._watch = loop.call_later(self._patience, self._check)
         return future
+
+    def listen(self, topic: str) -> None:
+        _, mid = self._client.subscribe(topic, 1)
+        if mid is not None:
+            self._pending_subscribes[mid] = asyncio.get_running_loop().create_future()
 
     def _check(self) -> None:
         """A broker that has not answered the oldest publish in time hangs: long before its keepalive says so."""

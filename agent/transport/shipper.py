@@ -38,6 +38,7 @@ class SessionLike(Protocol):
     def number(self) -> int: ...
     def post(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]: ...
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None: ...
+    def listen(self, topic: str) -> None: ...
     def messages(self) -> AsyncIterator[Message]: ...
 
 
@@ -90,7 +91,7 @@ class Shipper:
         self._status = status
         self._silence = silence
         self._by_broker = spool.config.ack == "broker"
-        self._ack_topic = str(Topic(host, "ack"))
+        self._ack_topics = {str(Topic(host, "ack"))}
         self._window = Window(WINDOW, resend_after)
         self._bucket = Bucket(spool.config.backlog_rate, clock.monotonic())
         self._handful = max(1, min(HANDFUL, spool.config.backlog_rate))  # the bucket never holds more than its rate
@@ -127,6 +128,7 @@ class Shipper:
         self._heard = self._clock.monotonic()
         self._window.expire()
         self._clearing.clear()
+        self._ack_topics = {str(Topic(self._host, "ack"))}
         self._unsaid = set(self._retained)
         birth = encode(self._status(session.number))
         await session.publish(str(Topic(self._host, "status")), birth, retain=True)
@@ -194,6 +196,10 @@ class Shipper:
 
     def _post(self, session: SessionLike, item: Item) -> None:
         item.sent = True
+        ack_topic = str(Topic(item.topic.split("/")[2], "ack"))
+        if ack_topic not in self._ack_topics:  # from when this host had another id
+            self._ack_topics.add(ack_topic)
+            session.listen(ack_topic)
         future = session.post(item.topic, item.payload, retain=item.retain != Retain.NO)
         future.add_done_callback(functools.partial(self._posted, item))
 
@@ -233,7 +239,7 @@ class Shipper:
 
     async def _receive(self, session: SessionLike) -> None:
         async for message in session.messages():
-            if message.topic != self._ack_topic or message.retain:
+            if message.topic not in self._ack_topics or message.retain:
                 continue
             try:
                 ack = decode(message.payload, Ack)

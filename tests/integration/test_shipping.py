@@ -10,9 +10,11 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.config.schema import MqttConfig
+from agent.model import ProbeResult
+from agent.transport.item import Priority
 from agent.transport.mqtt import Backoff, Link, Session
 from agent.transport.shipper import Shipper
-from agent.transport.wire import Ack, Status, Topic, decode_envelope, encode, fingerprint, parse_topic
+from agent.transport.wire import Ack, MetricsEnvelope, Status, Topic, decode_envelope, encode, fingerprint, parse_topic
 from tests.services import eventually
 from tests.unit.test_spool import EPOCH, HOST, LATER, Bench, config
 
@@ -113,6 +115,26 @@ async def test_nothing_is_lost_over_a_broker_that_dies(mosquitto, tmp_path):
     assert set(store.rows) == put
     assert resent > 0
     assert store.duplicates > 0
+    await bench.spool.aclose()
+
+
+async def test_what_waits_from_another_host_id_arrives(mosquitto, tmp_path):
+    """After a new start under another name, the acknowledgements of what was put under the old one are heard too."""
+    bench = Bench(tmp_path / "spool", SystemClock(), config())
+    await bench.open()
+    result = ProbeResult("p", SystemClock().now(), "ok", 0.1, ())
+    bench.spool.put(
+        Topic("old-name", "metrics", "p"),
+        lambda seq: MetricsEnvelope.of("old-name", EPOCH, seq, result),
+        priority=Priority.METRICS,
+        time=result.time,
+    )
+    await bench.spool.aclose()
+    await bench.open(LATER)
+    store = Store(mosquitto.url)
+    async with started(store.link.run(store.on_session), Host(bench, mosquitto.url, LATER).shipper.run()):
+        await eventually(lambda: bench.spool.stats().pending == 0, "an empty spool", 20)
+    assert set(store.rows) == {(EPOCH, 1)}
     await bench.spool.aclose()
 
 

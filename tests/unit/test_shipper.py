@@ -41,6 +41,9 @@ class FakeSession:
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         await self.post(topic, payload, retain=retain)
 
+    def listen(self, topic: str) -> None:
+        raise AssertionError(f"nothing here comes from another host: {topic}")
+
     async def messages(self) -> AsyncIterator[Message]:
         while True:
             yield await self.incoming.get()
