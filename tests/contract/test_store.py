@@ -322,6 +322,13 @@ async def _every(db: Opened) -> list[Any]:
     return (await db.store.reader.incidents(limit=1000))[0]
 
 
+@pytest.mark.parametrize("cursor", ["nan~x", "inf~x", "-inf~x", "1e999~x"])
+async def test_a_cursor_that_is_no_time_is_refused(db: Opened, cursor: str) -> None:
+    """The same on every database, and not mistaken for one that is away."""
+    with pytest.raises(ValueError, match="cursor"):
+        await db.store.reader.incidents(cursor=cursor)
+
+
 async def test_gaps_and_probes_are_kept(db: Opened) -> None:
     """A gap record once, however often it comes; of a probe its newest run, however late the others come."""
     db.clock.tick(T0 + 60 - db.clock.now())

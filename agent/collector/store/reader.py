@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -96,6 +97,8 @@ class Reader:
         if cursor:
             fired, _, last = cursor.partition("~")
             before = float(fired)
+            if not math.isfinite(before):
+                raise ValueError(f"cursor: {fired!r} is no time")
             table = incidents.c
             query = query.where(or_(table.fired_at < before, and_(table.fired_at == before, table.id < last)))
         found = [_incident(row) for row in await self._rows(query)]
