@@ -6,9 +6,12 @@ from typing import NamedTuple, Protocol
 
 from agent.model import Incident, Transition
 
+TERMINAL = "terminal"
+"""Stands for the channel of what was printed instead: nobody in Slack has seen it."""
+
 
 class Posted(NamedTuple):
-    """Where a message is: the channel's id and the message's `ts`."""
+    """Where a message is: the channel's id (or TERMINAL) and the message's `ts`."""
 
     channel: str
     ts: str
@@ -19,6 +22,10 @@ class Messenger(Protocol):
 
     `small`: leave out all that can be left out. `nonce` is to be found again by `find`.
     """
+
+    def warm(self) -> None:
+        """Prepare for the first call, without waiting: what takes long is done beside everything else."""
+        ...
 
     async def post(
         self,

@@ -16,7 +16,7 @@ from typing import Any, cast
 from agent.alerting.delivery import Delivery, Operation
 from agent.alerting.failure import BACKOFF_CAP, judge
 from agent.alerting.memory import IncidentFact
-from agent.alerting.messenger import Messenger, Posted
+from agent.alerting.messenger import TERMINAL, Messenger, Posted
 from agent.alerting.pace import POST_GAP, Method, Pace
 from agent.alerting.route import route
 from agent.alerting.state import State
@@ -192,7 +192,7 @@ class Outbox:
             return
         failures = row.attempts - 1
         row.done(operation, posted.channel, posted.ts)
-        if self._ids.get(row.channel) != row.posted_in:
+        if row.posted_in != TERMINAL and self._ids.get(row.channel) != row.posted_in:
             self._ids[row.channel] = row.posted_in
             self._state.put({("channel", row.channel): row.posted_in})
         self._not_before.pop(row.id, None)

@@ -95,13 +95,14 @@ def _ask(directories: list[Path]) -> Path:
 
 def _follow(directory: Path, asked: float) -> Account:
     """Print each station as it is reached, until the daemon is done."""
+    from agent.alerting.messenger import TERMINAL  # noqa: PLC0415
     from agent.daemon.alert_test import Account  # noqa: PLC0415
 
     stations = {
         "opened": "incident opened",
-        "delivered": "told in {channel}",
+        "delivered": "told {where}",
         "resolved": "incident resolved",
-        "delivered_resolved": "told in {channel}: resolved",
+        "delivered_resolved": "told {where}: resolved",
     }
     account = Account()
     deadline = time.monotonic() + DONE_WITHIN
@@ -111,7 +112,8 @@ def _follow(directory: Path, asked: float) -> Account:
             at = getattr(account, station)
             if at:
                 del stations[station]
-                _say(words.format(channel=account.channel or "the terminal"), asked, at)
+                where = "on the terminal" if account.channel in ("", TERMINAL) else f"in {account.channel}"
+                _say(words.format(where=where), asked, at)
         time.sleep(_POLL)
     return account
 

@@ -43,6 +43,11 @@ def _print_table(incidents: list[dict[str, Any]], *, open_only: bool) -> None:
     print(table(head, [_row(incident) for incident in incidents]))
 
 
+def _delivery(delivery: dict[str, Any]) -> str:
+    state = str(delivery.get("state", "-"))
+    return "printed" if state == "delivered" and delivery.get("channel") == "terminal" else state
+
+
 def _row(incident: dict[str, Any]) -> tuple[str, ...]:
     from agent.cli.table import quantity  # noqa: PLC0415
 
@@ -55,7 +60,7 @@ def _row(incident: dict[str, Any]) -> tuple[str, ...]:
         str(incident["state"]),
         str(incident["threshold"]),
         "-" if value is None else quantity(value, unit),
-        str(delivery.get("state", "-")),
+        _delivery(delivery),
         str(incident["id"]),
         " ".join(f"{key}={value}" for key, value in sorted((incident.get("labels") or {}).items())) or "-",
     )

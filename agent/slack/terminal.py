@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from agent.alerting.messenger import Posted
+from agent.alerting.messenger import TERMINAL, Posted
 from agent.model import Incident, Transition
 from agent.slack.blocks import facts, headline, links, plain
 
@@ -20,6 +20,9 @@ class TerminalMessenger:
         self._dashboard_url = dashboard_url
         self._stream = stream
 
+    def warm(self) -> None:
+        """Nothing to prepare."""
+
     async def post(
         self,
         incident: Incident,
@@ -32,10 +35,10 @@ class TerminalMessenger:
         small: bool = False,
     ) -> Posted:
         """A reply repeats what the edit before it has printed, so it prints nothing."""
-        del thread_ts, mention, small
+        del channel, thread_ts, mention, small
         if transition is None:
             self._print(incident)
-        return Posted(channel, nonce)
+        return Posted(TERMINAL, nonce)
 
     async def edit(self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False) -> None:
         del channel, ts, mention, small

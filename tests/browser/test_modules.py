@@ -110,3 +110,16 @@ async def test_quantities_read_as_people_write_them(page: Page) -> None:
         + ".map(([v, u]) => m.quantity(v, u));",
     )
     assert shown == [case[2] for case in cases]
+
+
+async def test_what_was_printed_was_not_delivered_to_slack(page: Page) -> None:
+    """Without a token the channel is the terminal, and the words say so."""
+    words = await run(
+        page,
+        "words.js",
+        """
+        const rows = [["delivered", "C123"], ["delivered", "terminal"], ["pending", "#alerts"]];
+        return rows.map(([state, channel]) => m.deliveryWords({state, channel})[0]);
+        """,
+    )
+    assert words == ["delivered to Slack", "printed on the terminal", "waiting to be sent to Slack"]

@@ -14,12 +14,14 @@ const DELIVERIES = {
   dead: ["could not be sent to Slack", "critical"],
   unknown: ["no word about Slack", "unknown"],
 };
+const PRINTED = ["printed on the terminal", "info"];
 const SEVERITIES = ["ok", "info", "warning", "critical"];
 
 export const hostTone = (state) => HOST_TONES[state] ?? "unknown";
 export const statusTone = (status) => STATUS_TONES[status] ?? "unknown";
 export const severityTone = (severity) => (SEVERITIES.includes(severity) ? severity : "unknown");
-export const deliveryWords = (delivery) => DELIVERIES[delivery?.state] ?? DELIVERIES.unknown;
+/** Without a token the agent prints: its channel is then the terminal, and nobody in Slack was told. */
+export const deliveryWords = (delivery) => (delivery?.state === "delivered" && delivery.channel === "terminal" ? PRINTED : DELIVERIES[delivery?.state] ?? DELIVERIES.unknown);
 
 export function pill(text, tone) {
   return el("span", { class: "pill", "data-tone": tone, text });
