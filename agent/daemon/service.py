@@ -81,6 +81,7 @@ class Daemon:
                 ]
                 self._parts.scheduler.start()
                 self._notifier.ready()
+                self._parts.mouth.warm()
                 log.info("agent started", extra={"host": self.identity.host, "probes": len(self._setup.planned)})
                 await stop.wait()
                 self._notifier.stopping()
@@ -101,8 +102,9 @@ class Daemon:
         parts.scheduler.apply(setup.planned)
         self._vitals.keep([OWN_PROBE, *(planned.name for planned in setup.planned)])
         self._tell(parts.engine.reload(thresholds(after)))
-        if after.slack != before.slack:
+        if after.slack != before.slack or after.slack.bot_token is not None:  # under its name may be a new token
             parts.mouth.now = messenger(after.slack, self._output)
+            parts.mouth.warm()
             parts.outbox.reroute(after.slack.channel, after.slack.routes)
         if after.health != before.health:
             parts.book = HealthBook(after.health)

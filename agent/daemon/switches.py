@@ -17,6 +17,9 @@ class Mouth:
     def __init__(self, now: Messenger) -> None:
         self.now = now
 
+    def warm(self) -> None:
+        self.now.warm()
+
     async def post(
         self,
         incident: Incident,

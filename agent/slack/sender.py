@@ -1,6 +1,6 @@
 """Incidents to Slack over slack-sdk's WebClient, each call in a thread of its own under one deadline.
 
-The SDK is imported in that thread, at the first call. It retries nothing by itself: after a dropped
+The SDK is imported in such a thread, by `warm` or at the first call. It retries nothing by itself: after a dropped
 connection it would post twice.
 """
 
@@ -23,6 +23,8 @@ from agent.slack.blocks import Message, message, reply
 from agent.slack.errors import answer_error
 
 if TYPE_CHECKING:
+    import ssl
+
     from slack_sdk import WebClient
 
 EVENT_TYPE = "tocsin_incident"
@@ -31,6 +33,7 @@ _LOOK_BACK = 120.0
 """Seconds before the first attempt from which history is read: Slack's clock is not ours."""
 _PAGES = 10
 _TS = re.compile(r"\d+\.\d+")
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 _quiet = logging.getLogger("agent.slack.sdk")
 _quiet.setLevel(logging.CRITICAL)  # the outbox tells what failed, once
 
@@ -47,6 +50,15 @@ class SlackMessenger:
         self._dashboard_url = config.dashboard_url
         self._client: WebClient | None = None
         self._channels: dict[str, str] = {}
+
+    def warm(self) -> None:
+        """Import the SDK and build the client beside everything else, so that the first alert need not wait for it."""
+        threading.Thread(target=self._warm, name="slack-warm", daemon=True).start()
+
+    def _warm(self) -> None:
+        """Whatever is wrong here the first call will meet again, and tell."""
+        with contextlib.suppress(Exception):
+            self._connect()
 
     async def post(
         self,
@@ -167,9 +179,20 @@ class SlackMessenger:
                 token = self._token.reveal()
             except ValueError as error:
                 raise TokenError("not_authed", str(error)) from None
-            timeout = max(1, round(self._timeout))
-            self._client = WebClient(token, base_url=self._base_url, timeout=timeout, retry_handlers=[], logger=_quiet)
+            if not _TOKEN.fullmatch(token):  # a header would refuse it, and say it
+                raise TokenError("invalid_auth", "the token holds characters that no token has")
+            timeout, tls = max(1, round(self._timeout)), _tls() if self._base_url.startswith("https:") else None
+            self._client = WebClient(
+                token, base_url=self._base_url, timeout=timeout, ssl=tls, retry_handlers=[], logger=_quiet
+            )
         return self._client
+
+
+def _tls() -> ssl.SSLContext:
+    """Made once: reading the authorities that the system trusts takes longer than a whole call."""
+    import ssl  # noqa: PLC0415
+
+    return ssl.create_default_context()
 
 
 def _check(ts: str) -> None:

@@ -202,6 +202,29 @@ async def test_a_refused_token_parks_everything(slack: FakeSlack, tmp_path: Path
         assert len(slack.calls) == 1
 
 
+async def test_a_token_that_is_none_is_told_to_nobody(
+    slack: FakeSlack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A credential of two lines makes no header; the error that goes to the log and the dashboard does not hold it."""
+    monkeypatch.setenv("FAKE_SLACK_TOKEN", "first-line-secret\nsecond")
+    async with alerting(tmp_path, slack) as alerts:
+        alerts.memory(85)
+        await slack.until(lambda: alerts.outbox.deliveries()[0]["error"])
+        assert alerts.outbox.deliveries()[0]["error"].startswith("invalid_auth")
+        assert "secret" not in repr(alerts.outbox.deliveries())
+    assert not any("secret" in repr(vars(record)) for record in caplog.records)
+
+
+async def test_what_is_warm_is_ready(slack: FakeSlack) -> None:
+    """The client is there before the first alert; a token that cannot be read does not matter yet."""
+    messenger = SlackMessenger(config(slack))
+    messenger.warm()
+    await slack.until(lambda: messenger._client is not None)
+    missing = SlackMessenger(SlackConfig(bot_token=Secret("env", "NO_SUCH_TOKEN"), base_url=slack.url))
+    missing._warm()
+    assert missing._client is None
+
+
 async def test_slack_away_at_the_start_and_back_later(slack: FakeSlack, tmp_path: Path) -> None:
     """Nothing listens at first; when Slack is there, the message is, too - as things stand by then."""
     away = config(slack)
@@ -238,6 +261,7 @@ async def test_a_token_that_comes_later_takes_over(slack: FakeSlack, tmp_path: P
     worker.cancel()
     await engine.aclose()
     assert printed.getvalue().startswith("[WARNING: Memory on web-1]\n")
+    assert outbox.deliveries()[0]["channel"] == "terminal", "nobody in Slack was told"
     async with alerting(tmp_path, slack) as alerts:
         alerts.memory(40)
         await slack.until(lambda: alerts.outbox.deliveries()[0]["state"] == "delivered")
