@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -71,6 +72,10 @@ class State:
     @classmethod
     def _load(cls, path: Path) -> State:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # SQLite gives the files beside it the mode of this one: it must be ours alone before it is opened.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with contextlib.suppress(OSError):
+            path.chmod(0o600)
         connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=2)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -83,8 +88,6 @@ class State:
         except BaseException:
             connection.close()
             raise
-        with contextlib.suppress(OSError):
-            path.chmod(0o600)
         return state
 
     def read(self, kind: str, shape: type[T]) -> dict[str, T]:

@@ -321,6 +321,21 @@ async def test_a_corrupt_file_is_set_aside(
     await made.aclose()
 
 
+async def test_the_file_is_ours_alone(clock: ManualClock, tmp_path: Path) -> None:
+    """Also those that SQLite lays beside it, from their first moment on."""
+    before = os.umask(0o022)
+    try:
+        made = await Engine.open(tmp_path / "alerts.db", [rule(warning="80%")], "web-1", clock)
+    finally:
+        os.umask(before)
+    observe(made, clock, disk(85))
+    await made.flush()
+    modes = {entry.name: entry.stat().st_mode & 0o777 for entry in os.scandir(tmp_path)}
+    assert "alerts.db-wal" in modes
+    assert set(modes.values()) == {0o600}
+    await made.aclose()
+
+
 async def test_a_full_disk_does_not_stop_alerting(
     clock: ManualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
