@@ -16,6 +16,7 @@ from typing import TextIO
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _PLAIN = re.compile(r"[\w./:@%+,<>*#~-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _TOKEN = re.compile(r"\bx(?:ox[a-z]|app)-[\w-]{6,}")
 
 WINDOW = 60.0
@@ -53,7 +54,13 @@ def _quoted(value: object) -> str:
     text = str(value)
     if _PLAIN.fullmatch(text):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return '"' + _CONTROL.sub(_spelled, text) + '"'
+
+
+def _spelled(found: re.Match[str]) -> str:
+    """What would move a terminal's cursor, or turn a line around, as its code."""
+    return f"\\u{ord(found[0]):04x}"
 
 
 def setup(level: int = logging.INFO, stream: TextIO | None = None) -> None:

@@ -25,6 +25,12 @@ def test_a_line_is_level_message_and_fields() -> None:
     assert line(error='no "x"\nhere') == 'WARNING probe failed error="no \\"x\\"\\nhere"'
 
 
+def test_a_field_cannot_touch_the_terminal() -> None:
+    """Escape sequences, carriage returns and direction overrides out of a label are spelled."""
+    text = line(error="\x1b[31mred\rover \u202eback")
+    assert text == 'WARNING probe failed error="\\u001b[31mred\\u000dover \\u202eback"'
+
+
 def test_the_journal_gets_its_priority_on_every_line() -> None:
     """Also on those of a traceback, which would be of the default priority otherwise."""
     with pytest.raises(ValueError) as caught:
