@@ -104,7 +104,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 def _reload(daemon: Daemon, options: Options) -> None:
     try:
         daemon.reload(_prepare(options))
-    except (ConfigError, PluginError) as error:
+    except (ConfigError, PluginError, UsageError) as error:
         for line in str(error).splitlines():
             log.error("configuration is faulty, keeping the last good one", extra={"fault": line})
 

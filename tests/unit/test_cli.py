@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from agent import cli
+from agent import cli, up
 from agent.cli import main
 from agent.cli.table import clean, quantity, table
 from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
@@ -186,6 +188,16 @@ def test_up_checks_its_options(arguments: list[str], config: Path, capsys: pytes
     """Exit 2, with the option's name."""
     assert main(["up", "-c", str(config), *arguments]) == EXIT_USAGE
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_a_reload_that_would_open_the_dashboard_is_refused(
+    config: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGHUP with a file that `up` would not start with: told in the log, the last good one stays."""
+    config.write_text('[collector]\nlisten = "0.0.0.0:8420"\n')
+    daemon = cast("Any", SimpleNamespace(reload=lambda setup: pytest.fail("it was taken")))
+    up._reload(daemon, up.Options(config=config))
+    assert "keeping the last good one" in caplog.text
 
 
 def test_the_daemon_imports_little() -> None:
