@@ -67,7 +67,7 @@ def main() -> None:
         if "ingest" in chosen:
             place = directory / "ingest"
             place.mkdir()
-            print(ingest.table(ingest.measure(place, 4_000 if options.quick else 20_000)), flush=True)
+            print(ingest.table(ingest.measure(place, 2_000 if options.quick else 8_000)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Envelopes and metrics a second from a real broker into a real database, beside the hand-written floor.
 
 mosquitto_pub floods the broker faster than either can read, so that the consumer sets the pace; what is
-timed is the database's own count growing from the first to the last tenth of the flood.
+timed is the database's own count growing from a tenth of the flood to all of it. The flood is smaller than what
+the collector takes into memory (agents keep to a window; mosquitto_pub does not, and what is dropped comes not again).
 """
 
 from __future__ import annotations
