@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from agent.config.schema import ProbeConfig
+from agent.config.secret import Secret
 
 T = TypeVar("T")
 Keys = tuple[str | int, ...]
@@ -139,7 +140,8 @@ class _Decoder:
             parsed = kind.parse(value)
         except (ValueError, OverflowError, OSError) as error:
             text = str(error) if isinstance(error, ValueError) else f"expected {kind.expected}"
-            shown = "" if isinstance(value, dict) or not text.startswith("expected") else f", not {_show(value)}"
+            told = _kind(value) if kind is Secret else _show(value)  # it may be the secret itself
+            shown = "" if isinstance(value, dict) or not text.startswith("expected") else f", not {told}"
             return self.fault(keys, text + shown)
         if isinstance(parsed, float) and not math.isfinite(parsed):
             return self.fault(keys, f"expected {kind.expected}, not {_show(value)}")

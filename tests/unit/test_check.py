@@ -35,6 +35,15 @@ BROKEN = {
             'agent.toml:5: spool.min_free_disk: expected a percentage such as "5%", not "500%"',
         ],
     ),
+    "secret in the file": (
+        '[slack]\nbot_token = "xoxb-1234567-abc"\n',
+        [
+            (
+                'agent.toml:2: slack.bot_token: expected { env = "NAME" }, { file = "/path" } or '
+                '{ credential = "name" }, not a text'
+            ),
+        ],
+    ),
     "duplicate probe": (
         "[probes.cpu]\nper_core = true\n\n[probes.cpu]\nper_core = false\n",
         ["agent.toml:4: not valid TOML: cannot declare ('probes', 'cpu') twice"],
