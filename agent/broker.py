@@ -35,7 +35,8 @@ class EmbeddedBroker:
         for name in ("amqtt", "transitions"):  # one line per connection, and a traceback for a taken port
             logging.getLogger(name).setLevel(logging.CRITICAL)
         host = f"[{self._host}]" if ":" in self._host else self._host
-        listener = ListenerConfig(bind=f"{host}:{self._port}", max_connections=0)
+        # No brackets: amqtt would hand them to the resolver, which knows none; it splits at the last colon.
+        listener = ListenerConfig(bind=f"{self._host}:{self._port}", max_connections=0)
         plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
         self._broker = Broker(BrokerConfig(listeners={"default": listener}, plugins=plugins))
         try:

@@ -22,6 +22,7 @@ from agent.collector.service import serve
 from agent.config.rules import address, is_loopback
 from agent.config.schema import Config, MqttConfig, SlackConfig
 from agent.config.units import Duration
+from agent.daemon.main import PRIVATE
 from agent.daemon.service import Daemon
 from agent.daemon.setup import Setup, prepare
 from agent.errors import ConfigError, PluginError, UnavailableError, UsageError
@@ -56,6 +57,7 @@ def default_state_dir() -> Path:
 def main(options: Options) -> None:
     """Run until SIGTERM or SIGINT. UsageError, ConfigError and UnavailableError (a port) before anything is started."""
     logs.setup(logging.WARNING)
+    os.umask(PRIVATE)
     setup = _prepare(options)
     for listen, option in ((setup.config.collector.listen, "--listen"), (_mqtt(options, setup.config), "--mqtt")):
         _must_be_free(listen, option)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from agent.errors import EXIT_OK
 
@@ -17,6 +18,7 @@ def main(arguments: argparse.Namespace) -> int:
     from agent.config.load import load  # noqa: PLC0415
 
     log.setup()
+    os.umask(0o077)  # what hosts have sent is not for every user of this machine to read
     config = load(arguments.config)
     with needs("collector"):
         from agent.collector.service import collect  # noqa: PLC0415

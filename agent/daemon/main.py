@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from pathlib import Path
 from typing import TextIO
@@ -20,12 +21,15 @@ log = logging.getLogger(__name__)
 
 ELSEWHERE = "collector"
 """The table that is not ours to have the secrets of."""
+PRIVATE = 0o077
+"""The umask: what we measured and whom we told is not for every user of the machine to read."""
 
 
 def main(path: Path | None) -> int:
     """Run until SIGTERM or SIGINT; SIGHUP reads `path` anew. ConfigError before anything is started."""
     notifier = Notifier.from_environment()
     logs.setup()
+    os.umask(PRIVATE)
     setup = prepare(path, elsewhere=ELSEWHERE)
     if set(setup.config.sources) & set(SHIPPED):
         log.warning("no agent.toml found, running on the one that ships", extra={"file": setup.config.sources[0]})

@@ -114,7 +114,9 @@ def test_one_command_shows_this_machine(up: Up) -> None:
     wait_until(lambda: points() >= 1, "a point")
     first = points()
     wait_until(lambda: points() > first, "another point")
-    assert (up.directory / ".tocsin" / "collector.db").exists()
+    state = up.directory / ".tocsin"
+    assert (state / "collector.db").exists()
+    assert [path.name for path in (state, *state.iterdir()) if path.stat().st_mode & 0o077] == [], "others can read it"
     code, seconds = up.stop()
     assert code == EXIT_OK, up.log
     assert seconds < 10
@@ -145,7 +147,7 @@ def test_the_commands_see_it(up: Up) -> None:
     assert "no open incident" in one.stdout
     test = up.run("alert", "test", "--state-dir", ".tocsin", "--url", up.url)
     assert test.returncode == EXIT_OK, test.stdout + test.stderr
-    for station in ("taken up", "incident opened", "told in", "incident resolved", "committed by the collector"):
+    for station in ("taken up", "incident opened", "on the terminal", "incident resolved", "committed by"):
         assert station in test.stdout
     assert "[RESOLVED: test-alert" in up.log
     listed = up.run("incidents", "--all", "--url", up.url)
@@ -253,3 +255,11 @@ async def test_a_taken_port_is_told() -> None:
         with pytest.raises(UnavailableError, match="cannot listen on"):
             async with EmbeddedBroker("127.0.0.1", port):
                 pass
+
+
+async def test_it_listens_on_an_address_with_colons() -> None:
+    """`--mqtt [::1]:PORT`."""
+    port = free_port()
+    async with EmbeddedBroker("::1", port):
+        _, writer = await asyncio.open_connection("::1", port)
+        writer.close()
