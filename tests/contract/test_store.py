@@ -3,83 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
 
-from agent.collector.store import HostRow, Quarantined, Received, Store
+from agent.collector.store import HostRow, Quarantined, Store
 from agent.collector.store import writer as writer_module
-from agent.collector.store.reader import MAX_POINTS, MAX_SERIES
 from agent.collector.store.schema import metadata
-from agent.config.schema import RetentionConfig
 from agent.errors import RefusedError, StoreError
-from agent.model import Gap, Incident, Metric, Severity, Transition, TransitionKind
+from agent.model import Gap, Metric, Severity
 from agent.transport import wire
-from tests.fakes.clock import ManualClock
-
-EPOCH = "0123456789abcdef" * 2
-OTHER = "f" * 32
-T0 = 1_790_000_040.0  # the start of a minute
-
-
-def received(envelope: wire.AnyEnvelope, channel: str = "metrics", item: str = "cpu") -> Received:
-    payload = wire.encode(envelope)
-    return Received(wire.Topic(envelope.host, channel, item), envelope, payload, wire.fingerprint(payload))
-
-
-def sample(seq: int, *metrics: Metric, host: str = "web-1", time: float = T0, **more: Any) -> Received:
-    values = {"schema": 1, "epoch": EPOCH, "probe": "cpu", "status": "ok", "duration": 0.1} | more
-    return received(wire.MetricsEnvelope(host=host, seq=seq, time=time, metrics=metrics, **values))
-
-
-def incident(version: int = 1, *, host: str = "web-1", seq: int = 1, **more: Any) -> Received:
-    values: dict[str, Any] = {
-        "id": "i-1",
-        "threshold": "cpu-busy",
-        "metric": "cpu.used_percent",
-        "severity": Severity.WARNING,
-        "peak": Severity.WARNING,
-        "started_at": T0,
-        "fired_at": T0,
-        "updated_at": T0 + version,
-    } | more
-    what = Incident(host=host, version=version, labels={"core": "0"}, value=91.5, limit=90.0, op=">", **values)
-    kind = TransitionKind.OPENED if version == 1 else TransitionKind.ESCALATED
-    step = Transition(what.id, version, kind, what.severity, T0 + version, what.value)
-    envelope = wire.IncidentEnvelope(schema=1, host=host, epoch=EPOCH, seq=seq, time=T0, incident=what, transition=step)
-    return received(envelope, "incidents", what.id)
-
-
-@dataclasses.dataclass
-class Opened:
-    url: str
-    store: Store
-    clock: ManualClock
-
-    async def all(self, query: str) -> list[tuple[Any, ...]]:
-        async with self.store._engine.connect() as connection:
-            return [tuple(row) for row in await connection.execute(text(query))]
-
-
-@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.services)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.db"
-    database: str = request.getfixturevalue("mariadb").url
-    return database
-
-
-@pytest.fixture
-async def db(url: str, clock: ManualClock) -> AsyncIterator[Opened]:
-    opened = await Store.open(url, clock=clock)
-    yield Opened(url, opened, clock)
-    await opened.aclose()
+from tests.contract.stores import EPOCH, OTHER, T0, Opened, every_incident, incident, received, sample
 
 
 async def test_migrations_lead_to_the_schema(db: Opened) -> None:
@@ -258,71 +195,6 @@ async def test_two_collectors_with_the_same_messages(db: Opened) -> None:
     assert await db.all("SELECT COUNT(*), COUNT(DISTINCT seq) FROM envelopes") == [(220, 220)]
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        sample(2, Metric("m", 1.0), time=1e300),
-        pytest.param(sample(2, Metric("m", 1.0), time=1e17), id="time over 64 bits in milliseconds"),
-    ],
-)
-async def test_what_the_database_refuses(db: Opened, bad: Received) -> None:
-    """The batch fails as a whole with RefusedError, leaves nothing, and without the bad one it passes."""
-    good = sample(1, Metric("m", 1.0))
-    with pytest.raises(RefusedError):
-        await db.store.write([good, bad])
-    assert await db.all("SELECT COUNT(*) FROM envelopes") == [(0,)]
-    assert (await db.store.write([good])).committed == [good]
-
-
-HOSTILE = {
-    "NUL bytes": sample(2, Metric("m\0", 1.0, "u\0", labels={"a\0": "\0"}), error="\0'\\"),
-    "long name": sample(2, Metric("m" * 100_000, 1.0)),
-    "long unit": sample(2, Metric("m", 1.0, "u" * 100_000)),
-    "long error": sample(2, Metric("m", 1.0), error="e" * 500_000),
-    "long probe": sample(2, Metric("m", 1.0), probe="p" * 1000),
-    "many labels": sample(2, Metric("m", 1.0, labels={str(n): "x" for n in range(50_000)})),
-    "four bytes": sample(2, Metric("\U0001f514", 1.0, labels={"\U0001f514": "\U0001f514"})),
-    "smallest": sample(2, Metric("m", 5e-324), time=-0.0),
-    "long ago": sample(2, Metric("m", -0.0), time=-1e12),
-    "largest": sample(2, Metric("m", 1.7976931348623157e308), duration=1e308),
-    "large seq": sample(2**63 - 1, Metric("m", 1.0)),
-    "large version": incident(10**30, seq=2),
-    "long id": incident(1, seq=2, id="i" * 100_000),
-    "large time": incident(1, seq=2, started_at=1e308),
-    "large gap": received(
-        wire.GapEnvelope(
-            schema=1,
-            host="web-1",
-            epoch=EPOCH,
-            seq=2,
-            time=T0,
-            gap=Gap("e" * 1000, ((-(10**40), 10**40),), 10**40, "bytes", -1e308, 1e308),
-        ),
-        "gaps",
-        "",
-    ),
-}
-
-
-@pytest.mark.parametrize("bad", HOSTILE.values(), ids=HOSTILE)
-async def test_nothing_hostile_is_taken_for_a_lost_database(db: Opened, bad: Received) -> None:
-    """What can be decoded is stored or refused, and what came with it can be stored; roll-ups and reads go on."""
-    good = sample(1, Metric("good", 1.0), host="db-1")
-    wire.decode_envelope(bad.topic, bad.payload)
-    try:
-        await db.store.write([bad, good])
-    except RefusedError:
-        await db.store.write([good])
-    await roll(db)
-    assert await db.all(
-        "SELECT COUNT(*) FROM samples_1m m JOIN series s ON s.id = m.series_id WHERE metric = 'good'"
-    ) == [(1,)]
-    await db.store.reader.series("web-1", "m*", 0, T0 * 2, 7200)
-    await db.store.reader.gaps()
-    await db.store.reader.incidents()
-    await db.store.reader.probes("web-1")
-
-
 async def test_incidents_keep_the_highest_version(db: Opened) -> None:
     """Versions that arrive late do not turn an incident back; the timeline has them all."""
     await db.store.write(
@@ -359,16 +231,14 @@ async def test_incidents_page_by_cursor(db: Opened) -> None:
         seen += [row.id for row in rows]
         if not cursor:
             break
-    assert seen == [i.id for i in sorted(await _every(db), key=lambda row: (row.fired_at, row.id), reverse=True)]
+    assert seen == [
+        i.id for i in sorted(await every_incident(db), key=lambda row: (row.fired_at, row.id), reverse=True)
+    ]
     assert len(seen) == 10
     assert {r.host for r in (await db.store.reader.incidents(host="h1"))[0]} == {"h1"}
     assert (await db.store.reader.incidents(state="resolved"))[0] == []
     with pytest.raises(ValueError):
         await db.store.reader.incidents(cursor="nonsense")
-
-
-async def _every(db: Opened) -> list[Any]:
-    return (await db.store.reader.incidents(limit=1000))[0]
 
 
 @pytest.mark.parametrize("cursor", ["nan~x", "inf~x", "-inf~x", "1e999~x"])
@@ -435,141 +305,3 @@ def test_a_url_that_is_no_store(url: str) -> None:
     """Refused at once, without a connection."""
     with pytest.raises(StoreError):
         Store(url)
-
-
-DAY = 86400.0
-KEPT = RetentionConfig()
-
-
-async def roll(db: Opened, seconds: float = 60.0) -> None:
-    """A while later everything that came is rolled up."""
-    db.clock.tick(seconds)
-    while await db.store.roll_minutes(db.clock.now(), KEPT.samples):
-        pass
-    while await db.store.roll_hours(db.clock.now(), KEPT.minutes):
-        pass
-
-
-def ramp(first: int, count: int, *, start: float = T0, every: float = 10.0, host: str = "web-1") -> list[Received]:
-    """Sample n has the value n; its seq is n + 1."""
-    return [
-        sample(n + 1, Metric("m", float(n)), host=host, time=start + n * every) for n in range(first, first + count)
-    ]
-
-
-def expected(numbers: range, step: int, every: int = 10) -> dict[float, float]:
-    steps: dict[float, list[int]] = {}
-    for n in numbers:
-        steps.setdefault((T0 + n * every) // step * step, []).append(n)
-    return {at: sum(values) / len(values) for at, values in steps.items()}
-
-
-@pytest.mark.parametrize("step", [30, 60, 120, 600, 7200])
-async def test_steps_are_means_rolled_up_or_not(db: Opened, step: int) -> None:
-    """Before the first roll-up, after it, and with a fresh end after it: the same chart, never an empty end."""
-    await db.store.write(ramp(0, 1000))
-    end = T0 + 20000
-
-    async def points() -> dict[float, float]:
-        [row] = await db.store.reader.series("web-1", "m", T0 - 7200, end, step)
-        return dict(row.points)
-
-    assert await points() == pytest.approx(expected(range(1000), step))
-    await roll(db)
-    assert await points() == pytest.approx(expected(range(1000), step))
-    await db.store.write(ramp(1000, 50))
-    assert await points() == pytest.approx(expected(range(1050), step))
-
-
-async def test_a_rollup_holds_min_mean_max_and_count(db: Opened) -> None:
-    """Per minute from samples, per hour from minutes, weighted by their counts."""
-    await db.store.write(ramp(0, 9) + ramp(0, 9, host="db-1", start=T0 + 5))
-    await roll(db)
-    rows = await db.all("SELECT bucket, min, mean, max, count FROM samples_1m ORDER BY series_id, bucket")
-    assert rows == [(T0, 0, 2.5, 5, 6), (T0 + 60, 6, 7, 8, 3), (T0, 0, 2.5, 5, 6), (T0 + 60, 6, 7, 8, 3)]
-    hours = await db.all("SELECT bucket, min, mean, max, count FROM samples_1h")
-    assert hours == [(T0 // 3600 * 3600, 0, 4.0, 8, 9)] * 2
-
-
-async def test_late_samples_are_rolled_again(db: Opened) -> None:
-    """Newest first, the rest later, in any order: in the end the roll-ups are those of all samples."""
-    everything = ramp(0, 60)
-    for portion in (everything[40:], everything[:10], everything[10:40][::-1], everything[5:15]):
-        await db.store.write(portion)
-        await roll(db)
-    rows = await db.all("SELECT bucket, mean, count FROM samples_1m ORDER BY bucket")
-    assert rows == [(T0 + 60 * n, 6 * n + 2.5, 6) for n in range(10)]
-    assert await db.all("SELECT SUM(count), MIN(min), MAX(max) FROM samples_1h") == [(60, 0, 59)]
-
-
-async def test_what_is_just_arriving_waits(db: Opened) -> None:
-    """Within the lag another collector may be committing lower ids: nothing is marked as done yet."""
-    await db.store.write(ramp(0, 6))
-    await roll(db, seconds=1)
-    assert await db.all("SELECT COUNT(*) FROM samples_1m") == [(0,)]
-    await roll(db)
-    assert await db.all("SELECT COUNT(*) FROM samples_1m") == [(1,)]
-
-
-async def test_retention_deletes_per_resolution(db: Opened) -> None:
-    """Each resolution for as long as it is kept, and a roll-up survives its source."""
-    await db.store.write([*ramp(0, 6), incident(1, seq=100), incident(1, seq=101, id="i-2", state="resolved")])
-    await roll(db)
-    assert await db.store.prune(db.clock.now(), KEPT) == 0
-    counts = []
-    for days in (4, 31, 740):
-        await db.store.prune(T0 + days * DAY, KEPT)
-        counts.append(
-            [(await db.all(f"SELECT COUNT(*) FROM {t}"))[0][0] for t in ("samples", "samples_1m", "samples_1h")]
-        )
-    assert counts == [[0, 1, 1], [0, 0, 1], [0, 0, 0]]
-    assert [row.id for row in await _every(db)] == ["i-1"]
-    assert await db.store.reader.transitions("i-2") == []
-    assert await db.all("SELECT COUNT(*) FROM envelopes") == [(0,)]
-
-
-async def test_the_largest_numbers_stop_no_rollup(db: Opened) -> None:
-    """Sums of what is near the end of a double's range overflow; means do not, and the others' roll-ups go on."""
-    huge = [sample(n + 1, Metric("m", 1.7e308 * sign), time=T0 + n * 10) for n, sign in enumerate((1, 1, -1))]
-    await db.store.write([*huge, *ramp(0, 9, host="db-1")])
-    await roll(db)
-    assert await db.all("SELECT mean, count FROM samples_1m ORDER BY mean") == [
-        (2.5, 6),
-        (7, 3),
-        (pytest.approx(1.7e308 / 3), 3),
-    ]
-    assert await db.all("SELECT count FROM samples_1h ORDER BY count") == [(3,), (9,)]
-    [row] = await db.store.reader.series("web-1", "m", T0, T0 + 60, 30)
-    assert row.points == [(T0, pytest.approx(1.7e308 / 3))]
-    for step in (60, 120, 7200):
-        [row] = await db.store.reader.series("web-1", "m", T0 - 7200, T0 + 7200, step)
-        assert [value for _, value in row.points] == [pytest.approx(1.7e308 / 3)]
-
-
-async def test_an_old_straggler_spoils_no_rollup(db: Opened) -> None:
-    """A sample from a time whose samples are deleted changes no bucket that is there, and makes one where none is."""
-    await db.store.write(ramp(0, 6))
-    await roll(db)
-    db.clock.tick(4 * DAY)
-    await db.store.prune(db.clock.now(), KEPT)
-    await db.store.write([sample(77, Metric("m", 1000.0), time=T0 + 7), sample(78, Metric("m", 5.0), time=T0 + 61)])
-    await roll(db)
-    rows = await db.all("SELECT bucket, mean, count FROM samples_1m ORDER BY bucket")
-    assert rows == [(T0, 2.5, 6), (T0 + 60, 5.0, 1)]
-
-
-async def test_an_answer_is_bounded(db: Opened) -> None:
-    """At most MAX_SERIES series, at most MAX_POINTS points each, whatever is asked for."""
-    await db.store.write([sample(n, Metric("m", 1.0, labels={"n": str(n)})) for n in range(1, MAX_SERIES + 20)])
-    assert len(await db.store.reader.series("web-1", "m", T0 - 60, T0 + 60)) == MAX_SERIES
-    await db.store.write(ramp(1000, 6000, every=0.5, host="db-1"))
-    [row] = await db.store.reader.series("db-1", "m", T0, T0 + 5000)
-    assert 2500 <= len(row.points) <= MAX_POINTS
-    assert sum(value for _, value in row.points) / len(row.points) == pytest.approx(3999.5, rel=1e-3)
-
-
-@pytest.mark.parametrize(("start", "end"), [(T0, T0), (T0 + 5, T0), (-1e300, -1), (T0, float("nan"))])
-async def test_ranges_without_time_are_empty(db: Opened, start: float, end: float) -> None:
-    """No answer and no error for a range that holds nothing."""
-    await db.store.write(ramp(0, 6))
-    assert await db.store.reader.series("web-1", "m", start, end) == []

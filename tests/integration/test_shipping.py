@@ -16,7 +16,7 @@ from agent.transport.mqtt import Backoff, Link, Session
 from agent.transport.shipper import Shipper
 from agent.transport.wire import Ack, MetricsEnvelope, Status, Topic, decode_envelope, encode, fingerprint, parse_topic
 from tests.services import eventually
-from tests.unit.test_spool import EPOCH, HOST, LATER, Bench, config
+from tests.unit.spools import EPOCH, HOST, LATER, Bench, config
 
 pytestmark = pytest.mark.services
 QUICK = Backoff(first=0.05, cap=0.2)

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.transport.item import Item, Priority
 from agent.transport.wire import Ack, fingerprint
 from tests.fakes.clock import ManualClock
-from tests.unit.test_spool import Bench, config, gap_sums
+from tests.unit.spools import Bench, config, gap_sums
 
 BOUND = 1024 * 1024
 

@@ -1,0 +1,32 @@
+"""Fixtures of the spool's and the shipper's tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.config.schema import SpoolConfig
+from tests.unit.rigs import Rig
+from tests.unit.spools import Bench, config
+
+
+@pytest.fixture
+async def bench(tmp_path, clock):
+    bench = Bench(tmp_path / "spool", clock, config())
+    await bench.open()
+    yield bench
+    await bench.spool.aclose()
+
+
+@pytest.fixture
+async def make(tmp_path, clock):
+    rigs = []
+
+    async def make(settings: SpoolConfig | None = None, **more) -> Rig:
+        rig = Rig(tmp_path / "spool", clock, settings or config())
+        rigs.append(rig)
+        await rig.start(**more)
+        return rig
+
+    yield make
+    for rig in rigs:
+        await rig.stop()
