@@ -1,23 +1,23 @@
 """Every error that Tocsin raises on purpose.
 
-    TocsinError
-    ├── ConfigError            agent.toml is wrong: every fault, each with its place      exit 78
-    ├── UsageError             the command line asks for what cannot be                   exit 2
-    ├── UnavailableError       something this command needs is not there (broker, port)   exit 69
-    ├── PluginError            a probe type cannot be loaded
-    ├── SpoolError             the spool file cannot be used
-    ├── WireError              a payload or a topic is not what the contract says
-    ├── TransportError         the broker cannot be reached, or refused
-    │   └── DeniedError        the broker's access rules deny this one publish
-    ├── StoreError             the collector's database cannot be used
-    │   └── RefusedError       the database refused this very batch; another may pass
-    └── DeliveryError          a message did not reach Slack (see agent.alerting.outbox)
-        ├── RetryError         later, the same again; may carry Retry-After
-        ├── AmbiguousError     it may or may not have arrived
-        ├── AnewError          the message to edit is gone: post a new one
-        ├── ShrinkError        too long or malformed: once more, smaller
-        ├── ChannelError       this channel cannot be written to: use the default one
-        └── TokenError         our credentials do not work: park everything
+TocsinError
+├── ConfigError            agent.toml is wrong: every fault, each with its place      exit 78
+├── UsageError             the command line asks for what cannot be                   exit 2
+├── UnavailableError       something this command needs is not there (broker, port)   exit 69
+├── PluginError            a probe type cannot be loaded
+├── SpoolError             the spool file cannot be used
+├── WireError              a payload or a topic is not what the contract says
+├── TransportError         the broker cannot be reached, or refused
+│   └── DeniedError        the broker's access rules deny this one publish
+├── StoreError             the collector's database cannot be used
+│   └── RefusedError       the database refused this very batch; another may pass
+└── DeliveryError          a message did not reach Slack (see agent.alerting.outbox)
+    ├── RetryError         later, the same again; may carry Retry-After
+    ├── AmbiguousError     it may or may not have arrived
+    ├── AnewError          the message to edit is gone: post a new one
+    ├── ShrinkError        too long or malformed: once more, smaller
+    ├── ChannelError       this channel cannot be written to: use the default one
+    └── TokenError         our credentials do not work: park everything
 """
 
 from __future__ import annotations

@@ -96,6 +96,7 @@ class Agent:
         self.text = (
             f'[agent]\nhost = "t-1"\nstate_dir = "{directory}/state"\ninterval = "500ms"\nplugin_dirs = ["{plugins}"]\n'
             f'[mqtt]\nurl = "{broker}"\nreconnect_spread = "200ms"\nconnect_timeout = "2s"\n'
+            '[spool]\nresend_after = "1s"\n'  # what is sent before a collector listens must not be waited for
             f'[probes.switch]\ninterval = "200ms"\npath = "{self.level}"\n{tell}{more}\n'
         )
         self.config.write_text(self.text + RULE)
