@@ -172,6 +172,7 @@ class MariaDB(Server):
                     f"--datadir={self.data}",
                     "--auth-root-authentication-method=normal",
                     "--skip-test-db",
+                    "--force",  # a bare root may not even resolve its own name
                     *self._user(),
                 ],
                 check=True,
