@@ -22,9 +22,12 @@ _LEVELS = ((90.0, "red"), (75.0, "yellow"), (0.0, "green"))
 
 def fleet(hosts: Iterable[HostView], now: float) -> RenderableType:
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title="tocsin top: all hosts", title_justify="left")
-    for head in ("HOST", "STATE", "HEALTH", "CPU", "MEMORY", "DISK", "LOAD", "INCIDENTS", "HEARD"):
+    ordered = sorted(hosts, key=lambda host: host.name)
+    # On a narrow terminal anything may be cut but who it is about.
+    table.add_column("HOST", no_wrap=True, min_width=max((len(host.name) for host in ordered), default=0))
+    for head in ("STATE", "HEALTH", "CPU", "MEMORY", "DISK", "LOAD", "INCIDENTS", "HEARD"):
         table.add_column(head, no_wrap=True)
-    for host in sorted(hosts, key=lambda host: host.name):
+    for host in ordered:
         disk = host.worst("disk.used_percent")
         table.add_row(
             _plain(host.name),

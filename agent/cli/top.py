@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 REFRESH = 0.5
 COLLECT = 1.5
 """Seconds that `--once` listens on after the first samples of what it is to show."""
+PIPE_WIDTH = 120
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,8 @@ async def _show(arguments: argparse.Namespace) -> None:
     listening = asyncio.ensure_future(link.run(listen))
     try:
         if arguments.once:
-            await _once(stream, link, arguments, Console())
+            # Into a pipe, width costs nothing and a cut column is lost.
+            await _once(stream, link, arguments, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH))
         else:
             await _live(stream, link, arguments, Console())
     finally:

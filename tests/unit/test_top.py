@@ -46,8 +46,8 @@ def incident(version: int = 1, *, resolved: bool = False, threshold: str = "disk
     return wire.encode(envelope)
 
 
-def drawn(picture: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=120, color_system=None)
+def drawn(picture: RenderableType, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(picture)
     text = console.file
     assert isinstance(text, io.StringIO)
@@ -118,6 +118,14 @@ def test_all_hosts_are_drawn_by_name() -> None:
     assert [line.split()[0] for line in lines[-2:]] == ["a", "b"]
     assert "offline" in lines[-2]
     assert "unknown" in lines[-1]
+
+
+def test_a_narrow_terminal_still_says_which_host() -> None:
+    """Other columns are cut first."""
+    stream = Stream()
+    name = "db-primary-02.fra.example"
+    sample(stream, Metric("cpu.used_percent", 12.0, "percent"), host=name)
+    assert name in drawn(screen.fleet(stream.hosts.values(), T0), width=60)
 
 
 def test_what_a_host_names_cannot_touch_the_terminal() -> None:
