@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import nlargest
 from operator import itemgetter
 
@@ -24,6 +24,7 @@ _STATES = {
 # Columns of /proc/PID/stat behind the name.
 _STATE, _USER, _SYSTEM, _THREADS, _STARTED, _RSS = 0, 11, 12, 17, 19, 21
 _CHUNK = 250  # processes, about a millisecond: then others have a turn
+_SHORTEST = 20  # ticks between two runs: over fewer, the kernel's counting in whole ticks says nothing about shares
 
 
 _Times = tuple[bytes, bytes, bytes]  # when a process started, and its ticks in user and system mode since
@@ -49,7 +50,8 @@ class Processes(Probe):
         super().__init__(options)
         self._proc = proc
         self._monotonic = monotonic
-        self._capacity = (cores or os.cpu_count() or 1) * os.sysconf("SC_CLK_TCK")
+        self._cores = cores or os.cpu_count() or 1
+        self._rate = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._ticks: dict[str, _Times] | None = None
         self._time = 0.0
@@ -78,11 +80,14 @@ class Processes(Probe):
                 pages[program] = pages.get(program, 0) + int(columns[_RSS])
         metrics = self._counts(letters)
         metrics += [gauge("processes.total", len(ticks)), gauge("processes.threads", threads)]
-        if self._ticks is not None and now > self._time:
-            share = 100 / ((now - self._time) * self._capacity)
-            metrics += self._top("processes.cpu_percent", "percent", spent, share)
+        passed = (now - self._time) * self._rate
+        if self._ticks is not None and passed >= _SHORTEST:
+            capacity = passed * self._cores
+            bounded = {program: min(amount, capacity) for program, amount in spent.items()}  # whole ticks overshoot
+            metrics += self._top("processes.cpu_percent", "percent", bounded, 100 / capacity)
         metrics += self._top("processes.rss_bytes", "bytes", pages, self._page)
-        self._ticks, self._time = ticks, now
+        if self._ticks is None or passed >= _SHORTEST:
+            self._ticks, self._time = ticks, now
         return metrics
 
     def _pids(self) -> list[str]:
@@ -106,7 +111,7 @@ class Processes(Probe):
                 counts[_STATES[letter]] += count
         return [gauge(f"processes.{state}", count) for state, count in counts.items()]
 
-    def _top(self, metric: str, unit: str, amounts: dict[bytes, int], factor: float) -> list[Metric]:
+    def _top(self, metric: str, unit: str, amounts: Mapping[bytes, float], factor: float) -> list[Metric]:
         largest = nlargest(self.options.top, amounts.items(), key=itemgetter(1))
         return [gauge(metric, amount * factor, unit, name=printable(name)) for name, amount in largest if amount > 0]
 

@@ -45,6 +45,31 @@ async def test_cpu_by_program(machine):
     assert by_name(await probe.collect(), "processes.cpu_percent") == pytest.approx(expected)
 
 
+async def test_cpu_over_too_short_a_time(machine):
+    """The kernel counts in ticks: over a few of them a share would be noise, so the next run counts from before."""
+    recorded = machine("processes")
+    recorded.at("first")
+    probe = recorded.probe()
+    await probe.collect()
+    recorded.at("second", after=19 / TICKS)
+    assert by_name(await probe.collect(), "processes.cpu_percent") == {}
+    recorded.at("second", after=10)
+    shares = by_name(await probe.collect(), "processes.cpu_percent")
+    assert shares["postgres"] == pytest.approx(100 * 40 / TICKS / (10 + 19 / TICKS) / 2)
+
+
+async def test_cpu_is_never_more_than_the_machine_has(machine):
+    """A tick is booked whole to whoever runs when it ends: the sum of many may be more than the time there was."""
+    recorded = machine("processes")
+    recorded.at("first")
+    probe = recorded.probe()
+    await probe.collect()
+    recorded.at("second", after=0.5)
+    shares = by_name(await probe.collect(), "processes.cpu_percent")
+    assert shares["nginx"] == 100.0
+    assert max(shares.values()) == 100.0
+
+
 async def test_the_largest_by_memory(machine):
     """The top N alone, largest first, and never a program without memory."""
     recorded = machine("processes")
