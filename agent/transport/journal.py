@@ -38,7 +38,6 @@ RING = 4 * 1024 * 1024
 AGE_CHECK = 60.0
 CALM = 600.0
 EVICT_STEP = 16
-ACKED_STEP = 500
 
 
 @dataclass(slots=True)
@@ -204,14 +203,17 @@ class Journal:
                 file.trim_wal()
 
     def _write(self, file: SpoolFile, now: float) -> bool:
-        """One transaction; whether there is more to evict by age. Memory follows only once it is on disk."""
-        acked = self._todo.acked[:ACKED_STEP]
+        """One transaction, with memory following once it is on disk; whether there is more to evict by age.
+
+        It deletes what was acknowledged, or what is too old, or it writes: all at once would be too much for the WAL.
+        """
+        acked = self._todo.acked[: self.budget.step]
         for item in acked:  # acknowledged before it was ever written: nothing to write any more
             self._ring.pop(item.key, None)
-        chunk = self._chunk()
         losses = Losses(self._todo.losses)
         evicted: list[Item] = []
-        age_due = not 0 <= now - self._age_checked < AGE_CHECK
+        age_due = not acked and not 0 <= now - self._age_checked < AGE_CHECK
+        chunk = [] if acked or age_due else self._chunk()
         with file.transaction():
             deleted = self._delete_acked(file, acked)
             more = age_due and self._evict_by_age(file, now, losses, evicted)
@@ -288,10 +290,9 @@ class Journal:
         """Pages that may be in use. A disk that runs low stops the growth: new goes in where old goes out."""
         target = self.budget.target
         disk = os.statvfs(self._path.parent)
-        if disk.f_bavail * 100.0 < float(self._config.min_free_disk) * disk.f_blocks:
-            used = max(file.all_pages(), self.budget.wal_pages)
-            if used < target:
-                return used, "disk"
+        low = disk.f_bavail * 100.0 < float(self._config.min_free_disk) * disk.f_blocks
+        if low and (used := max(file.all_pages(), self.budget.wal_pages)) < target:
+            return used, "disk"
         return target, "bytes"
 
     def _victims(self, file: SpoolFile) -> list[Item]:
@@ -311,10 +312,11 @@ class Journal:
 
     def _evict_by_age(self, file: SpoolFile, now: float, losses: Losses, evicted: list[Item]) -> bool:
         """Samples past `max_age`. Incidents and gap records are few, and wait as long as it takes."""
-        oldest = file.oldest(Priority.METRICS, ACKED_STEP)
-        victims = [i for i in oldest if i.time < now - float(self._config.max_age) and i.key not in self._taken]
+        step, too_old = self.budget.step, now - float(self._config.max_age)
+        oldest = file.oldest(Priority.METRICS, step + len(self._taken))
+        victims = [item for item in oldest if item.time < too_old and item.key not in self._taken][:step]
         self._evict(file, victims, "age", losses, evicted)
-        return len(victims) == ACKED_STEP
+        return len(victims) == step
 
     def _evict(self, file: SpoolFile, victims: list[Item], reason: Reason, losses: Losses, evicted: list[Item]) -> None:
         file.delete(victims)

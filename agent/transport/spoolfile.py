@@ -38,12 +38,13 @@ class DamagedError(Exception):
 class Budget:
     """How a bound in bytes is shared out: `pages` of database, the rest for the WAL.
 
-    `chunk` bytes of payload go into one transaction; an envelope above `largest` is not taken.
+    `chunk` bytes of payload go into one transaction, or `step` deletions; an envelope above `largest` is not taken.
     """
 
     pages: int
     wal_pages: int
     chunk: int
+    step: int
     largest: int
 
     @classmethod
@@ -54,6 +55,7 @@ class Budget:
             pages=(total - reserve) // PAGE,
             wal_pages=max(8, min(256, total // 32 // PAGE)),
             chunk=min(1024 * 1024, total // 32),
+            step=max(8, min(500, reserve // PAGE // 8)),  # each may touch some pages, and none may fill the WAL
             largest=min(1024 * 1024, total // 16),
         )
 
@@ -94,6 +96,7 @@ class SpoolFile:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA cache_size = -512")
+        execute("PRAGMA secure_delete = OFF")  # freed pages must not go into the WAL only to be zeroed
         execute("PRAGMA cache_spill = OFF")  # a page goes into the WAL once per transaction
         execute(f"PRAGMA wal_autocheckpoint = {self.budget.wal_pages}")
         execute(f"PRAGMA journal_size_limit = {self.budget.wal_pages * PAGE}")

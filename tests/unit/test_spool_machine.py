@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.transport.item import Item, Priority
+from agent.transport.spoolfile import SpoolFile, size_on_disk
 from agent.transport.wire import Ack, fingerprint
 from tests.fakes.clock import ManualClock
 from tests.unit.spools import Bench, config, gap_sums
@@ -32,6 +33,9 @@ class SpoolMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.generation = 0
         self.bench: Bench
+        self.sizes: list[int] = []
+        self.trim_wal = SpoolFile.trim_wal
+        SpoolFile.trim_wal = self.measure_and_trim
         self.uncommitted: set[tuple[str, int]] = set()
         self.committed: set[tuple[str, int]] = set()
         self.acked: dict[tuple[str, int], Item] = {}
@@ -42,6 +46,16 @@ class SpoolMachine(RuleBasedStateMachine):
         self.deletions: set[tuple[str, int]] = set()
         self.flying: dict[tuple[str, int], Item] = {}
         self.payloads: dict[tuple[str, int], bytes] = {}
+
+    @property
+    def measure_and_trim(self):
+        """In the place of `SpoolFile.trim_wal`, which runs after every transaction."""
+
+        def trim(file: SpoolFile) -> None:
+            self.sizes.append(size_on_disk(file.path))
+            self.trim_wal(file)
+
+        return trim
 
     def run(self, coroutine):
         return self.loop.run_until_complete(coroutine)
@@ -162,13 +176,16 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def files_are_within_the_bound(self) -> None:
+        """At every moment: also right behind each transaction, when the WAL is at its largest."""
         if hasattr(self, "bench"):
             assert sum(file.stat().st_size for file in self.bench.directory.glob("spool.db*")) <= BOUND
+        assert max(self.sizes, default=0) <= BOUND
 
     def teardown(self) -> None:
         if hasattr(self, "bench"):
             self._balance()
             self.run(self.bench.spool.aclose())
+        SpoolFile.trim_wal = self.trim_wal
         self.loop.close()
         shutil.rmtree(self.root)
 
