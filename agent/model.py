@@ -34,13 +34,23 @@ _RANKS = {Severity.OK: 0, Severity.INFO: 1, Severity.WARNING: 2, Severity.CRITIC
 
 
 class TransitionKind(StrEnum):
-    """Why we speak."""
+    """Why an incident has a new version. The first five are why we speak; the others change what is shown.
+
+    `muted` and `unmuted`: a silence, a maintenance window or a dependency begins or ceases to hold it back;
+    `flapping` and `steady`: it changes too often to be told each time, and it does so no more.
+    """
 
     OPENED = "opened"
     ESCALATED = "escalated"
     DEESCALATED = "deescalated"
     REMINDED = "reminded"
     RESOLVED = "resolved"
+    ACKNOWLEDGED = "acknowledged"
+    MUTED = "muted"
+    UNMUTED = "unmuted"
+    FLAPPING = "flapping"
+    STEADY = "steady"
+    EVIDENCE = "evidence"
 
 
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,6 +91,13 @@ class Transition(msgspec.Struct, frozen=True, omit_defaults=True):
     note: str = ""
 
 
+class Evidence(msgspec.Struct, frozen=True):
+    """What was likely behind it at the moment of crossing: "Top processes by CPU", one line each."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
 class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """One breach with a life: one threshold on one series of one host, from opened to resolved.
 
@@ -112,6 +129,15 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     acknowledged_by: str = ""
     peak_value: float | None = None
     """The worst value between opened and `updated_at`."""
+    acknowledged_at: float | None = None
+    muted: str = ""
+    """Why it is not told at present, in words ("silenced by U1 until …: reason"); "" where it is."""
+    flapping: bool = False
+    forecast: str = ""
+    """Where the trend leads, in words: "full in 9 h (6-14 h)"."""
+    history: tuple[float | None, ...] = ()
+    """The hour before it opened, one mean a minute, oldest first; None where there was nothing."""
+    evidence: tuple[Evidence, ...] = ()
 
 
 class Gap(msgspec.Struct, frozen=True):
