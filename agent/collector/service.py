@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Literal
 
 import uvloop
 from aiohttp import web
@@ -100,6 +101,7 @@ class _Service:
         self._clock = clock
         self._notifier = notifier
         self._name = collector_name(config)
+        self._id = secrets.token_hex(8)
         self._stats = Stats()
         self._hub = Hub()
         self._fleet = Fleet(clock, self._hub, config.collector.offline_after)
@@ -233,8 +235,8 @@ class _Service:
     def _topic(self) -> str:
         return f"{wire.PREFIX}/_collector/{self._name}/status"
 
-    def _status(self, state: str) -> bytes:
-        return wire.encode({"state": state, "time": self._clock.now(), "version": version("tocsin")})
+    def _status(self, state: Literal["online", "offline"]) -> bytes:
+        return wire.encode(wire.Heartbeat(state, self._clock.now(), version("tocsin"), self._id))
 
 
 def collector_name(config: Config) -> str:

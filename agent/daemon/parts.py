@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable
@@ -102,8 +103,8 @@ def messenger(slack: SlackConfig, output: TextIO | None) -> Messenger:
 
 
 def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:
-    def will(session: int) -> tuple[str, bytes]:
-        status = wire.Status(state="offline", epoch=identity.epoch, session=session)
+    def will(session: int, *, stopped: bool = False) -> tuple[str, bytes]:
+        status = wire.Status("offline", identity.epoch, session, stopped=stopped)
         return str(Topic(identity.host, "status")), wire.encode(status)
 
     spread = float(config.reconnect_spread)
@@ -113,6 +114,7 @@ def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:
         subscriptions=[str(Topic(identity.host, "ack"))],
         clock=clock,
         will=will,
+        goodbye=functools.partial(will, stopped=True),
         backoff=Backoff(first=spread, cap=min(120.0, 4 * spread)),
     )
 

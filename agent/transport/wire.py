@@ -96,6 +96,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     """Birth (online) and last will (offline), retained. Topic `status`.
 
     A will whose `session` is not that of the present birth is an old connection's, and ignored.
+    `stopped`: said by the agent itself at its clean end; a will that the broker says for it has it not.
     """
 
     state: Literal["online", "offline"]
@@ -105,6 +106,20 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     config: str = ""
     time: float = 0.0
     labels: Labels = {}
+    stopped: bool = False
+
+
+class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A collector lives (online), or is gone (last will). Retained, on topic `_collector/<name>/status`.
+
+    `session` is drawn at each of its starts. `delivers`: it writes to Slack for hosts that hand their incidents over.
+    """
+
+    state: Literal["online", "offline"]
+    time: float = 0.0
+    version: str = ""
+    session: str = ""
+    delivers: bool = False
 
 
 class HealthMessage(msgspec.Struct, frozen=True):
