@@ -14,10 +14,8 @@ from typing import Literal
 SELF = ""
 NOBODY = "-"
 """Writes in `mode = "collector"` before any collector was heard."""
-SILENCE = 10.0
-"""Seconds without a heartbeat after which a collector is given up."""
-JITTER = 3.0
-"""Seconds at most that a host waits beyond them, so that a fleet does not begin to write as one."""
+JITTER = 0.3
+"""Share of `silence` at most that a host waits beyond it, so that a fleet does not begin to write as one."""
 
 Mode = Literal["auto", "direct", "collector"]
 
@@ -38,19 +36,25 @@ class Turn:
     what a silent collector may have posted before it posts itself.
     """
 
-    def __init__(self, now: float, rng: random.Random, *, mode: Mode = "auto", current: str = SELF) -> None:
-        """`current` as the last process has left it: that collector has from now on the time to be heard."""
+    def __init__(
+        self, now: float, rng: random.Random, *, mode: Mode = "auto", current: str = SELF, silence: float = 10.0
+    ) -> None:
+        """`current` as the last process has left it: that collector has from now on the time to be heard.
+
+        `silence`: seconds without a heartbeat after which a collector is given up.
+        """
         self.mode: Mode = mode
         self.current = {"direct": SELF, "auto": current, "collector": current or NOBODY}[mode]
         self._rng = rng
+        self._silence = silence
         self._beats: dict[str, Beat] = {}
-        self._trusted_until = now + SILENCE + rng.uniform(0, JITTER)
+        self._trusted_until = self._patience(now)
 
     def heard(self, name: str, session: str, now: float, *, delivers: bool) -> None:
         """A heartbeat; `delivers` is False where that collector has no Slack, or cannot write at present."""
         self._beats[name] = Beat(session, delivers, now)
         if self.current == writer(name, session):
-            self._trusted_until = now + SILENCE + self._rng.uniform(0, JITTER)
+            self._trusted_until = self._patience(now)
 
     def gone(self, name: str) -> None:
         """A last will. It says that the connection is lost, not that the collector has ended: silence decides."""
@@ -59,7 +63,7 @@ class Turn:
     def take(self, new: str, now: float) -> None:
         """`new` writes from now on."""
         self.current = new
-        self._trusted_until = now + SILENCE + self._rng.uniform(0, JITTER)
+        self._trusted_until = self._patience(now)
 
     def wanted(self, now: float) -> str:
         """Who should write: the present one for as long as it can, else the first by name that delivers."""
@@ -68,7 +72,7 @@ class Turn:
         living = sorted(
             writer(name, beat.session)
             for name, beat in self._beats.items()
-            if beat.delivers and now - beat.at <= SILENCE
+            if beat.delivers and now - beat.at <= self._silence
         )
         if self.current in living:
             return self.current
@@ -81,9 +85,12 @@ class Turn:
     def _released(self, now: float) -> bool:
         """The present writer itself says that it does not write: nothing of its is under way any more."""
         return any(
-            writer(name, beat.session) == self.current and not beat.delivers and now - beat.at <= SILENCE
+            writer(name, beat.session) == self.current and not beat.delivers and now - beat.at <= self._silence
             for name, beat in self._beats.items()
         )
+
+    def _patience(self, now: float) -> float:
+        return now + self._silence * (1 + self._rng.uniform(0, JITTER))
 
 
 def writer(name: str, session: str) -> str:

@@ -111,6 +111,10 @@ class SlackConfig(Table, frozen=True):
     base_url: str = "https://slack.com/api/"
     dashboard_url: str = "http://127.0.0.1:8420"
     timeout: Duration = Duration(10)
+    deliver: Literal["auto", "direct", "collector"] = "auto"
+    """Who writes: the collector while one lives, else this host; always this host; never this host."""
+    takeover_after: Duration = Duration(10)
+    """Silence of the collector after which a host writes itself; the same on all hosts and collectors."""
     routes: tuple[SlackRoute, ...] = ()
 
 

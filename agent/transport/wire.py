@@ -22,7 +22,7 @@ HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 MAX_PAYLOAD = 1024 * 1024
 """Bytes; larger payloads are refused on both sides."""
 
-Channel = Literal["metrics", "status", "health", "incidents", "gaps", "deliveries", "ack"]
+Channel = Literal["metrics", "status", "health", "incidents", "gaps", "deliveries", "delivered", "ack"]
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -143,12 +143,24 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     next_try: float | None = None
 
 
-class DeliveriesMessage(msgspec.Struct, frozen=True):
-    """Retained, not spooled: only the latest counts. Topic `deliveries`."""
+class DeliveriesMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Retained, not spooled: only the latest counts. Topic `deliveries`.
+
+    `writer` is who writes to Slack for this host from now on: "" the host itself, else "<collector>/<session>".
+    """
 
     schema: int
     host: str
     time: float
+    deliveries: tuple[DeliveryState, ...]
+    writer: str = ""
+
+
+class DeliveredMessage(msgspec.Struct, frozen=True):
+    """Collector to a host that it writes for: how far the host's messages have come. Topic `delivered`."""
+
+    schema: int
+    writer: str
     deliveries: tuple[DeliveryState, ...]
 
 

@@ -2,9 +2,10 @@ import random
 
 import pytest
 
-from agent.alerting.turn import JITTER, NOBODY, SELF, SILENCE, Turn
+from agent.alerting.turn import JITTER, NOBODY, SELF, Turn
 
-LATEST = SILENCE + JITTER
+SILENCE = 10.0
+LATEST = SILENCE * (1 + JITTER)
 
 
 @pytest.fixture
