@@ -22,7 +22,18 @@ HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 MAX_PAYLOAD = 1024 * 1024
 """Bytes; larger payloads are refused on both sides."""
 
-Channel = Literal["metrics", "status", "health", "incidents", "gaps", "deliveries", "delivered", "ack"]
+Channel = Literal[
+    "metrics",
+    "status",
+    "health",
+    "incidents",
+    "gaps",
+    "deliveries",
+    "delivered",
+    "ack",
+    "commands",
+    "replies",
+]
 
 
 class Topic(msgspec.Struct, frozen=True):
