@@ -27,6 +27,9 @@ class Gone(NamedTuple):
     silence: float
 
 
+DELIVERY = ("version", "state", "channel", "ts", "attempts", "error", "next_try")
+"""What of a host's word about its messages is shown; the rest is for who writes next."""
+
 MAX_PROBES = 1000
 MAX_INCIDENTS = 2000
 """Of one host, remembered; the oldest are forgotten first, the database has them all."""
@@ -199,7 +202,7 @@ class Fleet:
         host = self._get(name)
         before, host.deliveries = host.deliveries, {}
         for delivery in message.deliveries:
-            fields = {name: getattr(delivery, name) for name in delivery.__struct_fields__ if name != "incident"}
+            fields = {name: getattr(delivery, name) for name in DELIVERY}
             incident = delivery.incident
             host.deliveries[incident] = fields
             if before.get(incident) != fields:

@@ -19,8 +19,8 @@ from agent.collector.hostwatch import METRIC, HostWatch
 from agent.collector.lease import Lease
 from agent.collector.store import Reader
 from agent.errors import StoreError
-from agent.model import Incident, Transition
-from agent.transport.wire import DeliveredMessage, DeliveriesMessage, DeliveryState
+from agent.model import DeliveryState, Incident, Transition
+from agent.transport.wire import DeliveredMessage, DeliveriesMessage
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Herald:
             self.outbox.adopt((slip,))
 
     async def _fetch(self) -> None:
-        """Incidents that were handed over and that we have not heard of since our start."""
+        """Incidents that were handed over, that are not over, and that we have not heard of since our start."""
         while True:
             await self._missing.wait()
             self._missing.clear()
@@ -148,7 +148,8 @@ class Herald:
                 self._missing.set()
 
     async def _fetch_one(self, host: str, slip: DeliveryState) -> None:
-        if self.outbox.knows(slip.incident, slip.desired):
+        over = not slip.open and slip.state in ("delivered", "dead")
+        if over or self.outbox.knows(slip.incident, slip.desired):
             return
         row = await self._reader.incident(slip.incident)
         if row is not None and row.host == host and host in self._ours:
@@ -161,7 +162,7 @@ class Herald:
             self._changed.clear()
             for host in self._ours:
                 before = self._told.setdefault(host, {})
-                slips = [slip for slip in self.outbox.slips(host) if before.get(slip.incident) != slip]
+                slips = [slip for slip in self.outbox.shown(host) if before.get(slip.incident) != slip]
                 if slips:
                     before.update((slip.incident, slip) for slip in slips)
                     self._tell(host, DeliveredMessage(1, self._lease.writer, tuple(slips)))

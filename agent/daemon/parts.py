@@ -17,6 +17,7 @@ from agent.alerting.outbox import Outbox
 from agent.clock import Clock
 from agent.config.schema import Config, MqttConfig, SlackConfig, ThresholdConfig
 from agent.daemon import alert_test
+from agent.daemon.handover import Handover
 from agent.daemon.switches import Mouth, Road
 from agent.errors import UnavailableError
 from agent.model import ProbeResult
@@ -45,6 +46,7 @@ class Parts:
     spool: Spool
     engine: Engine
     outbox: Outbox
+    handover: Handover
     mouth: Mouth
     road: Road
     shipper: Shipper
@@ -76,6 +78,7 @@ class Parts:
         mouth = Mouth(messenger(now.slack, output))
         slack = now.slack
         outbox = Outbox(engine.state, mouth, clock, channel=slack.channel, routes=slack.routes, on_change=on_deliveries)
+        handover = Handover(slack, outbox, engine.state, clock, on_deliveries)
         road = Road(link(now.mqtt, identity, clock))
 
         def birth(session: int) -> wire.Status:
@@ -83,7 +86,10 @@ class Parts:
 
         resend_after = float(now.spool.resend_after)
         shipper = Shipper(spool, road, identity.host, identity.epoch, clock, birth, resend_after=resend_after)
-        return cls(spool, engine, outbox, mouth, road, shipper, Scheduler(clock, on_result), HealthBook(now.health))
+        shipper.hear(wire.HEARTBEATS, handover.heartbeat)
+        shipper.hear(str(Topic(identity.host, "delivered")), handover.delivered)
+        scheduler, book = Scheduler(clock, on_result), HealthBook(now.health)
+        return cls(spool, engine, outbox, handover, mouth, road, shipper, scheduler, book)
 
 
 def thresholds(config: Config) -> list[ThresholdConfig]:

@@ -71,6 +71,7 @@ class Daemon:
                     group.create_task(guard(name, work, self._clock), name=name)
                     for name, work in (
                         ("outbox", self._parts.outbox.run),
+                        ("handover", self._parts.handover.run),
                         ("shipper", self._parts.shipper.run),
                         ("incidents", self._ship_incidents),
                         ("deliveries", self._report.publish_deliveries),

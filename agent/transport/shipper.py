@@ -18,7 +18,7 @@ from agent.transport.inbox import Message
 from agent.transport.item import Item, Retain
 from agent.transport.spool import Spool
 from agent.transport.window import Bucket, Window
-from agent.transport.wire import Ack, Status, Topic, decode, encode
+from agent.transport.wire import Ack, Status, Topic, decode, encode, matches
 
 log = logging.getLogger(__name__)
 WINDOW = 64
@@ -114,7 +114,7 @@ class Shipper:
         self._clearing: set[str] = set()
         self._letters: deque[Letter] = deque(maxlen=LETTERS)
         self._posting: deque[Letter] = deque(maxlen=LETTERS)
-        self._ears: dict[str, Callable[[bytes], None]] = {}
+        self._ears: dict[str, Callable[[Message], None]] = {}
         self._wake = asyncio.Event()
         self._backlog_from = 0.0
         self._heard = 0.0
@@ -137,9 +137,12 @@ class Shipper:
         self._letters.append(Letter(str(topic), payload, done))
         self._wake.set()
 
-    def hear(self, topic: Topic, take: Callable[[bytes], None]) -> None:
-        """From the next connection on, hand what arrives on `topic` to `take`, but not what the broker had retained."""
-        self._ears[str(topic)] = take
+    def hear(self, topic: str, take: Callable[[Message], None]) -> None:
+        """From the next connection on, hand what arrives on `topic` to `take`, but not what the broker had retained.
+
+        A level of the topic may be "+", which stands for any.
+        """
+        self._ears[topic] = take
 
     @property
     def stats(self) -> ShipperStats:
@@ -289,9 +292,8 @@ class Shipper:
         async for message in session.messages():
             if message.retain:
                 continue
-            if message.topic in self._ears:
-                self._ears[message.topic](message.payload)
             if message.topic not in self._ack_topics:
+                self._overhear(message)
                 continue
             try:
                 ack = decode(message.payload, Ack)
@@ -299,6 +301,11 @@ class Shipper:
                 self._stats.ignored += 1
                 continue
             self._acknowledge(ack)
+
+    def _overhear(self, message: Message) -> None:
+        for topic, take in self._ears.items():
+            if matches(topic, message.topic):
+                take(message)
 
     def _acknowledge(self, ack: Ack) -> None:
         hits = self._spool.ack(ack)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from agent.errors import WireError
-from agent.model import Gap, Health, Incident, Labels, Metric, ProbeResult, ProbeStatus, Transition
+from agent.model import DeliveryState, Gap, Health, Incident, Labels, Metric, ProbeResult, ProbeStatus, Transition
 
 PREFIX = "tocsin/v1"
 HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -34,6 +34,10 @@ Channel = Literal[
     "commands",
     "replies",
 ]
+"""`commands` and `replies/<id>` carry what `agent.commands.payload` describes, which is stricter than this codec."""
+
+HEARTBEATS = f"{PREFIX}/_collector/+/status"
+"""Subscription to what collectors say of themselves."""
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -53,6 +57,12 @@ def parse_topic(topic: str) -> Topic:
     if len(parts) not in (4, 5) or "/".join(parts[:2]) != PREFIX or not HOST.fullmatch(parts[2]):
         raise WireError(f"not a topic of ours: {topic[:120]!r}")
     return Topic(*parts[2:])
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a subscription to `pattern` brings `topic`; a level that is "+" stands for any."""
+    wanted, given = pattern.split("/"), topic.split("/")
+    return len(wanted) == len(given) and all(w in ("+", g) for w, g in zip(wanted, given, strict=True))
 
 
 class Envelope(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -139,19 +149,6 @@ class HealthMessage(msgspec.Struct, frozen=True):
     schema: int
     host: str
     health: Health
-
-
-class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far one incident's message has come on its way to Slack. Times are unix seconds."""
-
-    incident: str
-    version: int
-    state: Literal["pending", "sending", "delivered", "ambiguous", "dead"]
-    channel: str = ""
-    ts: str = ""
-    attempts: int = 0
-    error: str = ""
-    next_try: float | None = None
 
 
 class DeliveriesMessage(msgspec.Struct, frozen=True, omit_defaults=True):

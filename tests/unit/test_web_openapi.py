@@ -17,8 +17,7 @@ from agent.collector.stats import Stats
 from agent.collector.store import GapRow, ProbeRow, SeriesRow, TransitionRow
 from agent.collector.web import make_app
 from agent.config.schema import Config
-from agent.model import Gap, Health, ProbeStatus, Severity, TransitionKind
-from agent.transport.wire import DeliveryState
+from agent.model import DeliveryState, Gap, Health, ProbeStatus, Severity, TransitionKind
 from tests.fakes.clock import ManualClock
 from tests.fakes.collector import NOW, FakeFleet, FakeReader, host_entry, incident_row, sample
 

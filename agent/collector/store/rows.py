@@ -65,6 +65,10 @@ class IncidentRow(msgspec.Struct, frozen=True):
         values = {name: getattr(incident, name) for name in cls.__struct_fields__}
         return cls(**values | {"host": host})
 
+    def incident(self) -> Incident:
+        """As the host has sent it."""
+        return msgspec.convert(msgspec.to_builtins(self), Incident)
+
 
 class TransitionRow(msgspec.Struct, frozen=True):
     incident: str
