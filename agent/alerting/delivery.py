@@ -51,6 +51,11 @@ class Delivery(msgspec.Struct):
     def resolved(self) -> bool:
         return self.incident.state == "resolved"
 
+    @property
+    def over(self) -> bool:
+        """Resolved, and nothing is left to be told of it."""
+        return self.resolved and self.next() is None
+
     def next(self) -> Operation | None:
         """What to do now, if anything. What is muted is not posted, but a message that is there goes on to be true."""
         if self.state == "dead" or (self.incident.muted and not self.ts and self.state != "ambiguous"):

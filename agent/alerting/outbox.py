@@ -316,7 +316,7 @@ class Outbox:
 
     def _save(self, row: Delivery) -> None:
         facts: dict[tuple[str, str], object | None] = {("delivery", row.id): row}
-        if row.resolved and row.state == "delivered":
+        if row.over and row.state != "dead":
             facts["incident", row.id] = None
         self._state.put(facts)
         if self._on_change is not None:
@@ -325,7 +325,7 @@ class Outbox:
     def _prune(self) -> None:
         """Let go of what is over and told: after a day, and of more than a hundred the oldest."""
         over = sorted(
-            (row for row in self._rows.values() if row.resolved and row.state in ("delivered", "dead")),
+            (row for row in self._rows.values() if row.over),
             key=lambda row: row.incident.updated_at,
         )
         limit = self._clock.now() - KEPT_FOR
