@@ -34,7 +34,7 @@ def reply_line(incident: Incident, transition: Transition) -> str:
     """One sentence for the thread."""
     if transition.kind is TransitionKind.RESOLVED:
         return f"Resolved after {lasted(incident)}, at its worst {_worst(incident)}."
-    limit = "" if incident.limit is None else f" (limit {_bound(incident)})"
+    limit = "" if incident.limit is None else f" (limit {bound(incident)})"
     return f"Now {transition.severity.upper()}: {plain(incident.metric, 200)} is {_value(incident)}{limit}."
 
 
@@ -43,7 +43,7 @@ def facts(incident: Incident) -> list[Fact]:
     resolved = incident.state == "resolved"
     found = [Fact("Value at the end" if resolved else "Value", _value(incident))]
     if incident.limit is not None:
-        found.append(Fact("Limit", _bound(incident)))
+        found.append(Fact("Limit", bound(incident)))
     if resolved:
         found += [Fact("Worst", _worst(incident)), Fact("Lasted", lasted(incident))]
     if incident.grade:
@@ -81,6 +81,14 @@ def links(incident: Incident, dashboard_url: str) -> list[Fact]:
     return [entry for entry in found if is_address(entry.text)]
 
 
+def bound(incident: Incident) -> str:
+    """Such as "> 90 %" and "no data for 1 h"; "" where there is none."""
+    if incident.limit is None:
+        return ""
+    text = _figure(incident.limit, incident)
+    return f"no data for {text}" if incident.op == "absent" else f"{plain(incident.op, 10)} {text}"
+
+
 def lasted(incident: Incident) -> str:
     end = incident.updated_at if incident.resolved_at is None else incident.resolved_at
     seconds = end - incident.started_at
@@ -100,13 +108,6 @@ def _value(incident: Incident) -> str:
     if incident.op == "absent":
         return "data is back" if incident.state == "resolved" else "no data"
     return "unknown" if incident.value is None else _figure(incident.value, incident)
-
-
-def _bound(incident: Incident) -> str:
-    if incident.limit is None:
-        return ""
-    text = _figure(incident.limit, incident)
-    return f"no data for {text}" if incident.op == "absent" else f"{plain(incident.op, 10)} {text}"
 
 
 def _worst(incident: Incident) -> str:
