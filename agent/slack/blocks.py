@@ -12,6 +12,7 @@ from typing import Any
 from agent.model import Evidence, Incident, Severity, Transition, TransitionKind
 from agent.slack.buttons import buttons
 from agent.slack.facts import facts, headline, links, reply_line, states, trend
+from agent.slack.sparkline import sparkline
 from agent.slack.text import code_block, escape, link, mention, moment
 
 Block = dict[str, Any]
@@ -87,7 +88,7 @@ def _states(incident: Incident) -> list[Block]:
     found = states(incident)
     if not found:
         return []
-    shown = [f"{STATE_SIGNS[name]} {name} {escape(text, 350)}" for name, text in found]
+    shown = [f"{STATE_SIGNS[name]} *{name}* {escape(text, 350)}" for name, text in found]
     if incident.acknowledged_by and incident.acknowledged_at is not None:
         shown[0] += f", {moment(incident.acknowledged_at)}"
     return [_context(*shown)]
@@ -99,17 +100,17 @@ def _summary(incident: Incident) -> list[Block]:
 
 
 def _fields(incident: Incident) -> Block:
-    """Side by side in two columns, so that value and limit stand beside each other."""
+    """In two columns, on a phone in one."""
     lines = [f"*{name}*\n{escape(text, 200)}" for name, text in facts(incident)]
-    lines.insert(2 if incident.limit is not None else 1, f"*Since*\n{moment(incident.started_at)}")
+    lines.insert(1, f"*Since*\n{moment(incident.started_at)}")
     if incident.resolved_at is not None:
         lines.append(f"*Resolved*\n{moment(incident.resolved_at)}")
     return {"type": "section", "fields": [_mrkdwn(line) for line in lines]}
 
 
 def _trend(incident: Incident) -> list[Block]:
-    line = trend(incident)
-    return [_context(f"Hour before  `{escape(line, 250).replace('`', chr(39))}`")] if line else []
+    line = sparkline(incident.history)
+    return [_context(f"`{line}`  {escape(trend(incident), 150)} in the hour before")] if line else []
 
 
 def _evidence(evidence: Evidence) -> list[Block]:

@@ -19,13 +19,14 @@ from agent.model import Incident
 from agent.slack.blocks import colour
 from agent.slack.facts import bound, headline
 from agent.slack.scale import Scale, scale
-from agent.slack.text import plain
+from agent.slack.text import plain, sane
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw as Pen
 
-WIDTH, HEIGHT = 800, 420
-LEFT, TOP, RIGHT, BOTTOM = 112, 92, 26, 52
+WIDTH, HEIGHT = 800, 440
+LEFT, TOP, RIGHT, BOTTOM = 126, 108, 26, 58
+LARGE, SMALL = 28, 24
 _FINE = 2
 """Drawn this much larger and made smaller at the end, which smooths every line."""
 INK, MUTED, GRID, PAPER = "#1d1c1d", "#616061", "#e6e4df", "#ffffff"
@@ -67,7 +68,7 @@ class _Sheet:
 
         self._image = Image.new("RGB", (WIDTH * _FINE, HEIGHT * _FINE), PAPER)
         self._draw: Pen = ImageDraw.Draw(self._image)
-        self._fonts = {size: ImageFont.load_default(size=size * _FINE) for size in (20, 24)}
+        self._fonts = {size: ImageFont.load_default(size=size * _FINE) for size in (SMALL, LARGE)}
         self._minutes = minutes
         self._axis = axis
 
@@ -83,23 +84,23 @@ class _Sheet:
 
     def head(self, title: str, metric: str, value: str, tone: str) -> None:
         self._draw.rectangle(_fine(0, 0, 8, HEIGHT), tone)
-        self._text(26, 28, title, 24, anchor="lm", room=WIDTH - 26 - RIGHT)
-        self._text(26, 61, metric, 20, MUTED, anchor="lm", room=WIDTH - 226 - RIGHT)
-        self._text(WIDTH - RIGHT, 61, value, 24, anchor="rm", room=180)
+        self._text(26, 32, title, LARGE, anchor="lm", room=WIDTH - 26 - RIGHT)
+        self._text(26, 70, metric, SMALL, MUTED, anchor="lm", room=WIDTH - 226 - RIGHT)
+        self._text(WIDTH - RIGHT, 70, value, LARGE, anchor="rm", room=180)
 
     def axes(self, unit: str, opened: float) -> None:
         for value in self._axis.ticks:
             y = self._y(value)
             self._draw.line(_fine(LEFT, y, WIDTH - RIGHT, y), GRID, width=2)
-            self._text(LEFT - 12, y, figure(value, unit), 20, MUTED, anchor="rm", room=LEFT - 22)
+            self._text(LEFT - 12, y, figure(value, unit), SMALL, MUTED, anchor="rm", room=LEFT - 22)
         marks = range(self._minutes - 1, -1, -_TICK)
         for minute in marks:
             x, moment = self._x(minute), opened - (self._minutes - 1 - minute) * 60
             self._draw.line(_fine(x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 6), MUTED, width=2)
             last = minute == marks[0]
-            text = time.strftime("%H:%M UTC" if last else "%H:%M", time.gmtime(min(max(moment, 0), 4e9)))
+            text = time.strftime("%H:%M UTC" if last else "%H:%M", time.gmtime(sane(moment)))
             self._text(
-                WIDTH - RIGHT if last else x, HEIGHT - BOTTOM + 24, text, 20, MUTED, anchor="rm" if last else "mm"
+                WIDTH - RIGHT if last else x, HEIGHT - BOTTOM + 28, text, SMALL, MUTED, anchor="rm" if last else "mm"
             )
 
     def line(self, points: list[tuple[int, float]]) -> None:
@@ -118,8 +119,8 @@ class _Sheet:
         y = self._y(value)
         for x in range(LEFT, WIDTH - RIGHT, 16):
             self._draw.line(_fine(x, y, min(x + 9, WIDTH - RIGHT), y), LIMIT, width=2 * _FINE)
-        above = y - 16 > TOP
-        self._text(LEFT + 8, y - 15 if above else y + 16, text, 20, LIMIT, anchor="lm", halo=True)
+        above = y - 18 > TOP
+        self._text(LEFT + 8, y - 17 if above else y + 18, text, SMALL, LIMIT, anchor="lm", halo=True)
 
     def dot(self, minute: int, value: float, tone: str) -> None:
         """Where it stands."""

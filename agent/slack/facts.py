@@ -8,7 +8,7 @@ from typing import NamedTuple
 from agent.alerting.figure import duration, figure
 from agent.alerting.grade import spoken
 from agent.model import Incident, Transition, TransitionKind
-from agent.slack.sparkline import span, sparkline
+from agent.slack.sparkline import span
 from agent.slack.text import is_address, plain
 
 YEAR = 366 * 86400.0
@@ -41,9 +41,7 @@ def reply_line(incident: Incident, transition: Transition) -> str:
 def facts(incident: Incident) -> list[Fact]:
     """What there is to know beside headline, summary and times; the most telling first."""
     resolved = incident.state == "resolved"
-    found = [Fact("Value at the end" if resolved else "Value", _value(incident))]
-    if incident.limit is not None:
-        found.append(Fact("Limit", bound(incident)))
+    found = [Fact("Value at the end" if resolved else "Value", _against(incident))]
     if resolved:
         found += [Fact("Worst", _worst(incident)), Fact("Lasted", lasted(incident))]
     if incident.grade:
@@ -54,9 +52,8 @@ def facts(incident: Incident) -> list[Fact]:
 
 
 def trend(incident: Incident) -> str:
-    """The hour before it opened: "▁▂▃▅█  62 % to 85.2 %"; "" where nothing is known of it."""
-    line = sparkline(incident.history)
-    return f"{line}  {plain(span(incident.history, incident.unit), 120)}" if line else ""
+    """The hour before it opened: "62 % to 85.2 %"; "" where nothing is known of it."""
+    return plain(span(incident.history, incident.unit), 120)
 
 
 def states(incident: Incident) -> list[Fact]:
@@ -102,6 +99,14 @@ def _acknowledged(incident: Incident) -> str:
 def _labels(incident: Incident) -> str:
     pairs = [f"{plain(name, 60)}={plain(text, 120)}" for name, text in sorted(incident.labels.items())[:20]]
     return plain(", ".join(pairs), 300)
+
+
+def _against(incident: Incident) -> str:
+    """The value beside its limit."""
+    if incident.op == "absent" and incident.state == "open":
+        return bound(incident) or "no data"
+    limit = "" if incident.limit is None or incident.op == "absent" else f" (limit {bound(incident)})"
+    return f"{_value(incident)}{limit}"
 
 
 def _value(incident: Incident) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from agent.model import Evidence, Incident, Severity, Transition, TransitionKind
+from agent.slack.blocks import Message, message, reply
 
 
 class Sample(NamedTuple):
@@ -38,13 +39,15 @@ _GAPS = tuple(None if 20 <= minute < 30 else 0.09 + 0.002 * minute for minute in
 
 
 def samples(now: float) -> list[Sample]:
-    """As if it were `now` (unix seconds)."""
-    disk, memory, api, backup = _disk(now), _memory(now), _api(now), _backup(now)
+    """As if all was over by `now` (unix seconds)."""
+    begun = now - 7500
+    disk, memory, api, backup = _disk(begun), _memory(begun), _api(begun), _backup(begun)
     risen = replace(disk, severity=Severity.CRITICAL, peak=Severity.CRITICAL, value=95.4, peak_value=95.4, limit=95.0)
-    risen = replace(risen, version=2, updated_at=now + 600)
-    eased = replace(risen, severity=Severity.WARNING, value=89.7, limit=85.0, version=3, updated_at=now + 1800)
-    over = replace(eased, state="resolved", resolved_at=now + 7500, updated_at=now + 7500, value=40.0, version=4)
-    taken = replace(risen, acknowledged_by="ada", acknowledged_at=now + 660, version=3)
+    risen = replace(risen, version=2, updated_at=begun + 600, summary="mount=/srv: 95.4 % full")
+    eased = replace(risen, severity=Severity.WARNING, value=89.7, limit=85.0, version=3, updated_at=begun + 1800)
+    eased = replace(eased, summary="mount=/srv: 89.7 % full")
+    over = replace(eased, state="resolved", resolved_at=now, updated_at=now, value=40.0, version=4)
+    taken = replace(risen, acknowledged_by="ada", acknowledged_at=begun + 660, version=3)
     muted = "silenced by ada until 18:00 UTC: the log rotation is being repaired"
     return [
         Sample("warning", "A warning opens", disk, mention="@here"),
@@ -63,6 +66,15 @@ def samples(now: float) -> list[Sample]:
         Sample("resolved_reply", "… and its thread told", over, _step(over, TransitionKind.RESOLVED)),
         Sample("small", "What is left where Slack refused the whole", disk, small=True),
     ]
+
+
+def rendered(sample: Sample, dashboard_url: str) -> Message:
+    """As Slack is given it, with buttons."""
+    if sample.transition is not None:
+        return reply(sample.incident, sample.transition, mention=sample.mention, small=sample.small)
+    return message(
+        sample.incident, dashboard_url=dashboard_url, mention=sample.mention, actions=True, small=sample.small
+    )
 
 
 def _step(incident: Incident, kind: TransitionKind) -> Transition:

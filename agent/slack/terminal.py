@@ -8,6 +8,7 @@ from typing import TextIO
 from agent.alerting.messenger import TERMINAL, Posted
 from agent.model import Incident, Transition
 from agent.slack.facts import facts, headline, links, states, trend
+from agent.slack.sparkline import sparkline
 from agent.slack.text import plain, utc
 
 _WIDTH = 16
@@ -59,7 +60,8 @@ def block(incident: Incident, dashboard_url: str = "") -> str:
     rows: list[tuple[str, str]] = [*facts(incident), ("Since", utc(incident.started_at))]
     if incident.resolved_at is not None:
         rows.append(("Resolved", utc(incident.resolved_at)))
-    rows += [("Hour before", line)] if (line := trend(incident)) else []
+    if line := sparkline(incident.history):
+        rows.append(("Hour before", f"{line}  {trend(incident)}"))
     rows += [*states(incident), *links(incident, dashboard_url), ("Incident", plain(incident.id, 80))]
     lines = [f"[{headline(incident)}]"]
     if summary := plain(incident.summary, 600):

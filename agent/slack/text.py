@@ -70,11 +70,11 @@ def is_address(url: str) -> bool:
 
 def moment(seconds: float) -> str:
     """A time that Slack shows in the reader's own zone, and anything else in UTC."""
-    return f"<!date^{int(_sane(seconds))}^{{date_short_pretty}} {{time_secs}}|{utc(seconds)}>"
+    return f"<!date^{int(sane(seconds))}^{{date_short_pretty}} {{time_secs}}|{utc(seconds)}>"
 
 
 def utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(_sane(seconds)))
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(sane(seconds)))
 
 
 def mention(text: str) -> str:
@@ -91,6 +91,6 @@ def mention(text: str) -> str:
     return escape(text, 80)
 
 
-def _sane(seconds: float) -> float:
+def sane(seconds: float) -> float:
     """A host may send any number for a time; what no calendar has is shown as its nearest end."""
     return min(max(seconds, 0.0), _LAST_DAY) if math.isfinite(seconds) else 0.0

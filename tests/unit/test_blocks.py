@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from agent.model import Evidence, Incident, Severity, Transition, TransitionKind
 from agent.slack.blocks import Message, message, reply
-from agent.slack.samples import Sample, samples
+from agent.slack.samples import Sample, rendered, samples
 from agent.slack.terminal import block
 from tests.fakes.slack_rules import check_message, pings, texts
 
@@ -25,9 +25,7 @@ SAMPLES = {sample.name: sample for sample in samples(NOW)}
 
 
 def made(sample: Sample) -> Message:
-    if sample.transition is not None:
-        return reply(sample.incident, sample.transition, mention=sample.mention, small=sample.small)
-    return message(sample.incident, dashboard_url=URL, mention=sample.mention, actions=True, small=sample.small)
+    return rendered(sample, URL)
 
 
 def golden(name: str, text: str) -> None:
@@ -106,7 +104,7 @@ def test_one_line_of_evidence_needs_no_block() -> None:
 
 def test_an_acknowledgement_says_who_and_when() -> None:
     told = said(made(SAMPLES["acknowledged"]))
-    assert ":eyes: Acknowledged by ada, <!date^" in told
+    assert ":eyes: *Acknowledged* by ada, <!date^" in told
 
 
 def test_what_holds_an_incident_back_is_gone_once_it_is_over() -> None:
