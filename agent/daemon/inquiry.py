@@ -11,7 +11,6 @@ import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from agent.alerting.figure import duration, figure
 from agent.alerting.memory import Pair
@@ -34,21 +33,18 @@ _INODES = ("disk.inodes_used_percent",)
 _REMOTE = ("9p", "afs", "beegfs", "ceph", "cifs", "fuse.", "glusterfs", "gpfs", "lustre", "nfs", "smb", "virtiofs")
 
 
-class Sources(Protocol):
-    """Where it is asked for and told; the daemon's own parts."""
-
-    async def ask(self, metric: str, labels: Labels) -> tuple[Evidence, ...]:
-        """The probe that brings the series."""
-        ...
-
-    def tell(self, incident_id: str, evidence: tuple[Evidence, ...]) -> None: ...
+Ask = Callable[[str, Labels], Awaitable[tuple[Evidence, ...]]]
+"""The probe that brings a series."""
+Tell = Callable[[str, tuple[Evidence, ...]], None]
+"""Who adds it to the incident of this id."""
 
 
 class Inquiry:
     """`consider` what the engine said; `run` looks into it."""
 
-    def __init__(self, sources: Sources, clock: Clock, *, look: Callable[[str], Walk] = walk) -> None:
-        self._sources = sources
+    def __init__(self, ask: Ask, tell: Tell, clock: Clock, *, look: Callable[[str], Walk] = walk) -> None:
+        self._ask = ask
+        self._tell = tell
         self._clock = clock
         self._look = look
         self._waiting: deque[Incident] = deque()
@@ -72,11 +68,11 @@ class Inquiry:
             while self._waiting:
                 incident = self._waiting.popleft()
                 if found := await self._look_into(incident):
-                    self._sources.tell(incident.id, found)
+                    self._tell(incident.id, found)
 
     async def _look_into(self, incident: Incident) -> tuple[Evidence, ...]:
         metric, labels = incident.metric, incident.labels
-        asked: list[Awaitable[tuple[Evidence, ...]]] = [self._sources.ask(metric, labels), self._growth(metric, labels)]
+        asked: list[Awaitable[tuple[Evidence, ...]]] = [self._ask(metric, labels), self._growth(metric, labels)]
         tasks = [asyncio.ensure_future(each) for each in asked]
         done, late = await asyncio.wait(tasks, timeout=DEADLINE)
         for task in late:

@@ -54,7 +54,7 @@ class Rig:
     def __init__(self, clock: ManualClock) -> None:
         self.sources = FakeSources()
         self.walk: Callable[[str], Walk] = lambda _: seen({})
-        self.inquiry = Inquiry(self.sources, clock, look=self.look)
+        self.inquiry = Inquiry(self.sources.ask, self.sources.tell, clock, look=self.look)
 
     def look(self, path: str) -> Walk:
         return self.walk(path)
