@@ -356,6 +356,8 @@ _SCOPES = {
     "conversations.list": {"channels:read", "groups:read"},
     "conversations.info": {"channels:read", "groups:read"},
     "reactions.add": {"reactions:write"},
+    "files.getUploadURLExternal": {"files:write"},
+    "files.completeUploadExternal": {"files:write"},
     "usergroups.users.list": {"usergroups:read"},
     "users.info": {"users:read"},
 }
