@@ -111,6 +111,8 @@ class SlackConfig(Table, frozen=True):
     base_url: str = "https://slack.com/api/"
     dashboard_url: str = "http://127.0.0.1:8420"
     timeout: Duration = Duration(10)
+    picture: bool = True
+    """A chart in the incident's thread, where Pillow is installed and the token may send files."""
     routes: tuple[SlackRoute, ...] = ()
 
 
