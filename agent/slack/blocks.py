@@ -11,7 +11,8 @@ from typing import Any
 
 from agent.model import Evidence, Incident, Severity, Transition, TransitionKind
 from agent.slack.buttons import buttons
-from agent.slack.facts import facts, headline, links, reply_line, states, trend
+from agent.slack.facts import facts, headline, links, states, trend
+from agent.slack.reply import reply_line
 from agent.slack.sparkline import sparkline
 from agent.slack.text import code_block, escape, link, mention, moment
 
@@ -70,9 +71,9 @@ def message(
 
 
 def reply(incident: Incident, transition: Transition, *, mention: str = "", small: bool = False) -> Message:
-    """What the thread is told when severity rises, and when it is over."""
+    """What the thread is told; whom it concerns is named when the severity rises and when nobody has it."""
     text = escape(reply_line(incident, transition), 800)
-    ping = _ping(mention) if transition.kind is TransitionKind.ESCALATED else ""
+    ping = _ping(mention) if transition.kind in (TransitionKind.ESCALATED, TransitionKind.REMINDED) else ""
     if small:
         return Message(text)
     sign = SIGNS["resolved"] if transition.kind is TransitionKind.RESOLVED else SIGNS[transition.severity]

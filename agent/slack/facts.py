@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agent.alerting.figure import duration, figure
 from agent.alerting.grade import spoken
-from agent.model import Incident, Transition, TransitionKind
+from agent.model import Incident
 from agent.slack.sparkline import span
 from agent.slack.text import is_address, plain
 
@@ -30,20 +30,12 @@ def where(incident: Incident) -> str:
     return f"{plain(incident.host, 70)}{labels}"
 
 
-def reply_line(incident: Incident, transition: Transition) -> str:
-    """One sentence for the thread."""
-    if transition.kind is TransitionKind.RESOLVED:
-        return f"Resolved after {lasted(incident)}, at its worst {_worst(incident)}."
-    limit = "" if incident.limit is None else f" (limit {bound(incident)})"
-    return f"Now {transition.severity.upper()}: {plain(incident.metric, 200)} is {_value(incident)}{limit}."
-
-
 def facts(incident: Incident) -> list[Fact]:
     """What there is to know beside headline, summary and times; the most telling first."""
     resolved = incident.state == "resolved"
-    found = [Fact("Value at the end" if resolved else "Value", _against(incident))]
+    found = [Fact("Value at the end" if resolved else "Value", against(incident))]
     if resolved:
-        found += [Fact("Worst", _worst(incident)), Fact("Lasted", lasted(incident))]
+        found += [Fact("Worst", worst(incident)), Fact("Lasted", lasted(incident))]
     if incident.grade:
         found.append(Fact("Grade", spoken(plain(incident.grade, 20))))
     if incident.forecast and not resolved:
@@ -86,6 +78,20 @@ def bound(incident: Incident) -> str:
     return f"no data for {text}" if incident.op == "absent" else f"{plain(incident.op, 10)} {text}"
 
 
+def against(incident: Incident) -> str:
+    """The value beside its limit."""
+    if incident.op == "absent" and incident.state == "open":
+        return bound(incident) or "no data"
+    limit = "" if incident.limit is None or incident.op == "absent" else f" (limit {bound(incident)})"
+    return f"{_value(incident)}{limit}"
+
+
+def worst(incident: Incident) -> str:
+    if incident.peak_value is None or incident.op == "absent":
+        return incident.peak.upper()
+    return f"{_figure(incident.peak_value, incident)}, {incident.peak.upper()}"
+
+
 def lasted(incident: Incident) -> str:
     end = incident.updated_at if incident.resolved_at is None else incident.resolved_at
     seconds = end - incident.started_at
@@ -101,24 +107,10 @@ def _labels(incident: Incident) -> str:
     return plain(", ".join(pairs), 300)
 
 
-def _against(incident: Incident) -> str:
-    """The value beside its limit."""
-    if incident.op == "absent" and incident.state == "open":
-        return bound(incident) or "no data"
-    limit = "" if incident.limit is None or incident.op == "absent" else f" (limit {bound(incident)})"
-    return f"{_value(incident)}{limit}"
-
-
 def _value(incident: Incident) -> str:
     if incident.op == "absent":
         return "data is back" if incident.state == "resolved" else "no data"
     return "unknown" if incident.value is None else _figure(incident.value, incident)
-
-
-def _worst(incident: Incident) -> str:
-    if incident.peak_value is None or incident.op == "absent":
-        return incident.peak.upper()
-    return f"{_figure(incident.peak_value, incident)}, {incident.peak.upper()}"
 
 
 def _figure(value: float, incident: Incident) -> str:

@@ -217,3 +217,27 @@ def test_a_mention_is_ours_to_make(mention: str, shown: list[str]) -> None:
         step: Any = SAMPLES[name]
         told = reply(step.incident, step.transition, mention=mention)
         assert [ping for text in texts(told.blocks) for ping in pings(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("opened", "Now CRITICAL: memory.used_percent is 93.7 % (limit > 90 %)."),
+        ("escalated", "Now CRITICAL: memory.used_percent is 93.7 % (limit > 90 %)."),
+        ("deescalated", "Eased to CRITICAL: memory.used_percent is 93.7 % (limit > 90 %)."),
+        ("reminded", "Still CRITICAL after 1 min: memory.used_percent is 93.7 % (limit > 90 %). Nobody has it yet."),
+        ("acknowledged", "Acknowledged by ada."),
+        ("muted", "Muted: silenced by ada."),
+        ("unmuted", "No longer muted, and CRITICAL: memory.used_percent is 93.7 % (limit > 90 %)."),
+        ("flapping", "It comes and goes; from now on not each time is told."),
+        ("steady", "It comes and goes no more: memory.used_percent is 93.7 % (limit > 90 %)."),
+        ("evidence", "What is likely behind it stands in the message above."),
+    ],
+)
+def test_every_step_has_its_sentence(kind: str, expected: str) -> None:
+    """And a note stands behind it."""
+    incident = replace(SAMPLES["critical"].incident, muted="silenced by ada")
+    incident = replace(incident, acknowledged_by="ada") if kind == "acknowledged" else incident
+    step = Transition(incident.id, 2, TransitionKind(kind), Severity.CRITICAL, NOW)
+    assert reply(incident, step).text == expected.replace(">", "&gt;")
+    assert reply(incident, replace(step, note="because")).text.endswith(" because")
