@@ -36,7 +36,9 @@ _ORDER: dict[Operation, int] = {"post": 0, "find": 1, "edit": 2, "reply": 3}
 
 
 class Outbox:
-    """`desire` says what should be shown; `run` shows it. `on_change` is called when `deliveries` has changed."""
+    """`desire` says what should be shown; `run` shows it. `on_change` is called when `deliveries` has changed,
+    `on_shown` with incident, channel and ts when its message stands as it should.
+    """
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Outbox:
         channel: str = "#alerts",
         routes: Sequence[SlackRoute] = (),
         on_change: Callable[[], None] | None = None,
+        on_shown: Callable[[Incident, str, str], None] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._state = state
@@ -55,6 +58,7 @@ class Outbox:
         self._default = channel
         self._routes = tuple(routes)
         self._on_change = on_change
+        self._on_shown = on_shown
         self._rng = rng or random.Random()
         self._pace = Pace()
         self._wake = asyncio.Event()
@@ -198,6 +202,8 @@ class Outbox:
         self._not_before.pop(row.id, None)
         if failures:  # it works again, so nobody needs to wait for longer
             self._not_before.clear()
+        if self._on_shown is not None and row.next() is None:
+            self._on_shown(row.incident, row.posted_in, row.ts)
         log.info(
             "incident delivered",
             extra={"incident": row.id, "operation": operation, "version": row.delivered, "failures": failures},

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from agent.alerting.messenger import TERMINAL
+from agent.alerting.messenger import TERMINAL, Messenger
 from agent.alerting.state import State
 from agent.clock import Clock
 from agent.errors import AmbiguousError, DeliveryError, RetryError, TokenError
@@ -23,14 +23,10 @@ WAITING = 8
 """Incidents that may wait for theirs; in a storm the others get none."""
 GAP = 3.0
 """Seconds between two pictures: a file counts as a post of the channel's."""
+KEPT = 500
+"""Incidents of which it is remembered that they had theirs."""
 TRIES, PAUSE = 3, 15.0
 """How often one is tried where nothing of it was shown, and the seconds between, if Slack asks for no more."""
-
-
-class Easel(Protocol):
-    """What of a `Messenger` is needed here."""
-
-    async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None: ...
 
 
 class _Shown(NamedTuple):
@@ -43,12 +39,18 @@ class Pictures:
     """`offer` every message that stands; `run` puts the pictures beside them. `on` may be switched at any time."""
 
     def __init__(
-        self, state: State, easel: Easel, draw: Callable[[Incident], Awaitable[bytes]], clock: Clock, *, on: bool = True
+        self,
+        state: State,
+        messenger: Messenger,
+        draw: Callable[[Incident], Awaitable[bytes]],
+        clock: Clock,
+        *,
+        on: bool = True,
     ) -> None:
         """`draw` gives a PNG, or b"" where there is nothing to draw; it raises nothing."""
         self.on = on
         self._state = state
-        self._easel = easel
+        self._messenger = messenger
         self._draw = draw
         self._clock = clock
         self._sent: dict[str, int] = state.read("picture", int)
@@ -83,12 +85,20 @@ class Pictures:
             self._wake.clear()
             while self._waiting:
                 shown = self._waiting.pop(next(iter(self._waiting)))
-                self._sent[shown.incident.id] = shown.incident.severity.rank
-                self._state.put({("picture", shown.incident.id): shown.incident.severity.rank})
-                await self._state.flush()
+                await self._mark(shown.incident)
                 if png := await self._draw(shown.incident):
                     await self._send(png, shown)
                     await self._clock.sleep(GAP)
+
+    async def _mark(self, incident: Incident) -> None:
+        """On the disk before anything is sent. Of incidents that nobody resolves the oldest are let go of."""
+        facts: dict[tuple[str, str], int | None] = {("picture", incident.id): incident.severity.rank}
+        self._sent[incident.id] = incident.severity.rank
+        for oldest in sorted(self._sent)[:-KEPT]:
+            del self._sent[oldest]
+            facts["picture", oldest] = None
+        self._state.put(facts)
+        await self._state.flush()
 
     async def _send(self, png: bytes, shown: _Shown) -> None:
         incident = shown.incident
@@ -96,7 +106,7 @@ class Pictures:
         nonce = f"{incident.id}.{incident.version}"
         for attempt in range(1, TRIES + 1):
             try:
-                await self._easel.picture(png, title, shown.channel, shown.ts, nonce)
+                await self._messenger.picture(png, title, shown.channel, shown.ts, nonce)
             except RetryError as error:
                 if attempt == TRIES:
                     self._give_up(incident, error)

@@ -13,6 +13,7 @@ from agent.alerting.engine import Engine
 from agent.alerting.health import HealthBook
 from agent.alerting.messenger import Messenger
 from agent.alerting.outbox import Outbox
+from agent.alerting.pictures import Pictures
 from agent.clock import Clock
 from agent.config.schema import Config, MqttConfig, SlackConfig, ThresholdConfig
 from agent.daemon import alert_test
@@ -20,6 +21,7 @@ from agent.daemon.switches import Mouth, Road
 from agent.errors import UnavailableError
 from agent.model import ProbeResult
 from agent.probing.scheduler import Scheduler
+from agent.slack import picture
 from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link
 from agent.transport.shipper import Shipper
@@ -45,6 +47,7 @@ class Parts:
     engine: Engine
     outbox: Outbox
     mouth: Mouth
+    pictures: Pictures
     road: Road
     shipper: Shipper
     scheduler: Scheduler
@@ -74,7 +77,16 @@ class Parts:
         engine = await Engine.open(directory / "alerts.db", thresholds(now), identity.host, clock)
         mouth = Mouth(messenger(now.slack, output))
         slack = now.slack
-        outbox = Outbox(engine.state, mouth, clock, channel=slack.channel, routes=slack.routes, on_change=on_deliveries)
+        pictures = Pictures(engine.state, mouth, picture.draw, clock, on=wanted(slack))
+        outbox = Outbox(
+            engine.state,
+            mouth,
+            clock,
+            channel=slack.channel,
+            routes=slack.routes,
+            on_change=on_deliveries,
+            on_shown=pictures.offer,
+        )
         road = Road(link(now.mqtt, identity, clock))
 
         def birth(session: int) -> wire.Status:
@@ -82,7 +94,8 @@ class Parts:
 
         resend_after = float(now.spool.resend_after)
         shipper = Shipper(spool, road, identity.host, identity.epoch, clock, birth, resend_after=resend_after)
-        return cls(spool, engine, outbox, mouth, road, shipper, Scheduler(clock, on_result), HealthBook(now.health))
+        scheduler, book = Scheduler(clock, on_result), HealthBook(now.health)
+        return cls(spool, engine, outbox, mouth, pictures, road, shipper, scheduler, book)
 
 
 def thresholds(config: Config) -> list[ThresholdConfig]:
@@ -99,6 +112,11 @@ def messenger(slack: SlackConfig, output: TextIO | None) -> Messenger:
     from agent.slack.sender import SlackMessenger  # noqa: PLC0415
 
     return SlackMessenger(slack)
+
+
+def wanted(slack: SlackConfig) -> bool:
+    """Whether messages get pictures."""
+    return slack.picture and slack.bot_token is not None and picture.able()
 
 
 def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:

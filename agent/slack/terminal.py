@@ -51,6 +51,9 @@ class TerminalMessenger:
         del channel, nonce, since, thread_ts
         return None
 
+    async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None:
+        """A terminal shows none."""
+
     def _print(self, incident: Incident) -> None:
         print(block(incident, self._dashboard_url), file=self._stream or sys.stdout, flush=True)
 

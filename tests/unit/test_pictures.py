@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from agent.alerting import pictures as module
 from agent.alerting.messenger import TERMINAL
 from agent.alerting.pictures import TRIES, WAITING, Pictures
 from agent.alerting.state import State
@@ -163,3 +164,12 @@ async def test_never_more_than_one_for_each_severity(steps: list[Incident], data
             break
     assert len(rig.drawn) <= 2
     rig.task.cancel()
+
+
+async def test_what_nobody_resolves_is_forgotten_at_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest first; memory and file are bounded."""
+    monkeypatch.setattr(module, "KEPT", 3)
+    for number in range(5):
+        await rig.show(replace(WARNING, id=f"inc_{number}"))
+    assert set(rig.pictures._sent) == {"inc_2", "inc_3", "inc_4"}
+    assert set(rig.pictures._state._facts) == {("picture", key) for key in rig.pictures._sent}
