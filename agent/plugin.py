@@ -29,11 +29,12 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 import msgspec
 
 from agent.config.units import Duration, Percent, Size
-from agent.model import Labels, Metric
+from agent.model import Evidence, Labels, Metric
 
 __all__ = [
     "BusyError",
     "Duration",
+    "Evidence",
     "Labels",
     "Metric",
     "Options",
@@ -142,6 +143,15 @@ class Probe:
     async def collect(self) -> list[Metric]:
         """Measure once. Called again and again, never while an earlier call still runs."""
         raise NotImplementedError
+
+    async def evidence(self, metric: str, labels: Labels) -> list[Evidence]:
+        """What is likely behind it, when this series of the probe's own has just crossed a threshold.
+
+        The message has gone out by then and is edited. At most one call at a time, with the deadline of a run,
+        but a `collect` may begin meanwhile. By default there is none.
+        """
+        del metric, labels
+        return []
 
     async def aclose(self) -> None:
         """Called once at the end; give back what `open` took."""

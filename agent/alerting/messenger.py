@@ -48,3 +48,7 @@ class Messenger(Protocol):
     async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
         """The message with this nonce, sent after `since` (unix seconds); in a thread if one is given."""
         ...
+
+    async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None:
+        """A PNG into a thread. AmbiguousError: it may be there; any other: nothing was shown."""
+        ...

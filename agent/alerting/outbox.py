@@ -43,7 +43,9 @@ def _anything(row: Delivery) -> bool:
 
 
 class Outbox:
-    """`desire` says what should be shown; `run` shows it. `on_change` is called when `deliveries` has changed."""
+    """`desire` says what should be shown; `run` shows it. `on_change` is called when `deliveries` has changed,
+    `on_shown` with incident, channel and ts when its message stands as it should.
+    """
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Outbox:
         routes: Sequence[SlackRoute] = (),
         on_change: Callable[[], None] | None = None,
         may: Callable[[Delivery], bool] | None = None,
+        on_shown: Callable[[Incident, str, str], None] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._state = state
@@ -67,6 +70,7 @@ class Outbox:
         self._held = False
         self._busy: Delivery | None = None
         self._ended = asyncio.Event()
+        self._on_shown = on_shown
         self._rng = rng or random.Random()
         self._pace = Pace()
         self._wake = asyncio.Event()
@@ -268,6 +272,8 @@ class Outbox:
         self._not_before.pop(row.id, None)
         if failures:  # it works again, so nobody needs to wait for longer
             self._not_before.clear()
+        if self._on_shown is not None and row.next() is None:
+            self._on_shown(row.incident, row.posted_in, row.ts)
         log.info(
             "incident delivered",
             extra={"incident": row.id, "operation": operation, "version": row.delivered, "failures": failures},

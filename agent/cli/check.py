@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from agent.config.schema import ThresholdConfig
+from agent.config.schema import SlackConfig, ThresholdConfig
 from agent.errors import EXIT_OK, ConfigError
 
 
@@ -21,6 +21,8 @@ def main(arguments: argparse.Namespace) -> int:
     sources = ", ".join(str(source) for source in setup.config.sources) or "no file found, the defaults"
     probes, thresholds = _count(len(setup.planned), "probe"), _count(_thresholds(setup.config.thresholds), "threshold")
     print(f"ok: {probes}, {thresholds} ({sources})")
+    for remark in _remarks(setup.config.slack):
+        print(f"note: {remark}")
     return EXIT_OK
 
 
@@ -33,6 +35,15 @@ def _check_trust(path: Path | None) -> None:
     faults = trust_faults(reading.config.commands)
     if faults:
         raise ConfigError(reading.lines(faults))
+
+
+def _remarks(slack: SlackConfig) -> list[str]:
+    """What is no fault, and may yet surprise."""
+    from agent.slack import picture  # noqa: PLC0415
+
+    if slack.bot_token is None or not slack.picture or picture.able():
+        return []
+    return ["slack.picture: no chart is drawn, because Pillow is not installed (pip install tocsin[collector])"]
 
 
 def _thresholds(thresholds: tuple[ThresholdConfig, ...]) -> int:

@@ -151,6 +151,8 @@ class SlackConfig(Table, frozen=True):
     """Who writes: the collector while one lives, else this host; always this host; never this host."""
     takeover_after: Duration = Duration(10)
     """Silence of the collector after which a host writes itself; the same on all hosts and collectors."""
+    picture: bool = True
+    """A chart in the incident's thread, where Pillow is installed and the token may send files."""
     routes: tuple[SlackRoute, ...] = ()
 
 

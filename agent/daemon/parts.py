@@ -14,6 +14,7 @@ from agent.alerting.engine import Engine
 from agent.alerting.health import HealthBook
 from agent.alerting.messenger import Messenger
 from agent.alerting.outbox import Outbox
+from agent.alerting.pictures import Pictures
 from agent.clock import Clock
 from agent.config.schema import Config, MqttConfig, SlackConfig, ThresholdConfig
 from agent.daemon import alert_test
@@ -22,6 +23,7 @@ from agent.daemon.switches import Mouth, Road
 from agent.errors import UnavailableError
 from agent.model import ProbeResult
 from agent.probing.scheduler import Scheduler
+from agent.slack import picture
 from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link
 from agent.transport.shipper import Shipper
@@ -48,6 +50,7 @@ class Parts:
     outbox: Outbox
     handover: Handover
     mouth: Mouth
+    pictures: Pictures
     road: Road
     shipper: Shipper
     scheduler: Scheduler
@@ -79,7 +82,16 @@ class Parts:
         )
         mouth = Mouth(messenger(now.slack, output))
         slack = now.slack
-        outbox = Outbox(engine.state, mouth, clock, channel=slack.channel, routes=slack.routes, on_change=on_deliveries)
+        pictures = Pictures(engine.state, mouth, picture.draw, clock, on=wanted(slack))
+        outbox = Outbox(
+            engine.state,
+            mouth,
+            clock,
+            channel=slack.channel,
+            routes=slack.routes,
+            on_change=on_deliveries,
+            on_shown=pictures.offer,
+        )
         handover = Handover(slack, outbox, engine.state, clock, on_deliveries)
         road = Road(link(now.mqtt, identity, clock))
 
@@ -91,7 +103,7 @@ class Parts:
         shipper.hear(wire.HEARTBEATS, handover.heartbeat)
         shipper.hear(str(Topic(identity.host, "delivered")), handover.delivered)
         scheduler, book = Scheduler(clock, on_result), HealthBook(now.health)
-        return cls(spool, engine, outbox, handover, mouth, road, shipper, scheduler, book)
+        return cls(spool, engine, outbox, handover, mouth, pictures, road, shipper, scheduler, book)
 
 
 def thresholds(config: Config) -> list[ThresholdConfig]:
@@ -108,6 +120,11 @@ def messenger(slack: SlackConfig, output: TextIO | None) -> Messenger:
     from agent.slack.sender import SlackMessenger  # noqa: PLC0415
 
     return SlackMessenger(slack)
+
+
+def wanted(slack: SlackConfig) -> bool:
+    """Whether messages get pictures."""
+    return slack.picture and slack.bot_token is not None and picture.able()
 
 
 def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:

@@ -16,7 +16,7 @@ from agent.config.schema import Config
 from agent.daemon import alert_test
 from agent.daemon.alert_test import AlertTest
 from agent.daemon.guard import FATAL, guard
-from agent.daemon.parts import Identity, Parts, link, messenger, thresholds
+from agent.daemon.parts import Identity, Parts, link, messenger, thresholds, wanted
 from agent.daemon.report import Report
 from agent.daemon.self_probe import SelfProbe, Vitals
 from agent.daemon.setup import Setup
@@ -72,6 +72,7 @@ class Daemon:
                     for name, work in (
                         ("outbox", self._parts.outbox.run),
                         ("handover", self._parts.handover.run),
+                        ("pictures", self._parts.pictures.run),
                         ("shipper", self._parts.shipper.run),
                         ("incidents", self._ship_incidents),
                         ("deliveries", self._report.publish_deliveries),
@@ -106,6 +107,7 @@ class Daemon:
         if after.slack != before.slack or after.slack.bot_token is not None:  # under its name may be a new token
             parts.mouth.now = messenger(after.slack, self._output)
             parts.mouth.warm()
+            parts.pictures.on = wanted(after.slack)
             parts.outbox.reroute(after.slack.channel, after.slack.routes)
         if after.health != before.health:
             parts.book = HealthBook(after.health)

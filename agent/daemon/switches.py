@@ -36,6 +36,9 @@ class Mouth:
     async def edit(self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False) -> None:
         await self.now.edit(incident, channel, ts, mention=mention, small=small)
 
+    async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None:
+        await self.now.picture(png, title, channel, thread_ts, nonce)
+
     async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
         return await self.now.find(channel, nonce, since, thread_ts)
 

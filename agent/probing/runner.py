@@ -6,7 +6,8 @@ import asyncio
 from typing import NamedTuple
 
 from agent.clock import Clock
-from agent.model import Metric, ProbeResult, ProbeStatus
+from agent.errors import PluginError
+from agent.model import Evidence, Labels, Metric, ProbeResult, ProbeStatus
 from agent.plugin import Probe
 from agent.probing.plan import PlannedProbe
 from agent.probing.screen import screen
@@ -16,6 +17,7 @@ GRACE = 0.25
 CLOSE = 2.0
 """Seconds for a probe's `aclose`."""
 _LONGEST = 500
+_MOST_EVIDENCE, _MOST_LINES = 4, 20
 
 
 class _Outcome(NamedTuple):
@@ -51,6 +53,20 @@ class Runner:
         )
         metrics = (*outcome.metrics, *own)
         return ProbeResult(self._planned.name, time, outcome.status, duration, metrics, outcome.error)
+
+    async def evidence(self, metric: str, labels: Labels) -> tuple[Evidence, ...]:
+        """What the probe says is behind a crossing; PluginError where it fails, or takes longer than a run may."""
+        probe = self._probe
+        if probe is None or not self._opened or type(probe).evidence is Probe.evidence:
+            return ()
+        asked = asyncio.create_task(_testify(probe, metric, labels))
+        try:
+            done, _ = await asyncio.wait({asked}, timeout=self._planned.timeout)
+        finally:
+            asked.cancel()
+        if not done:
+            raise PluginError(f"no evidence within {self._planned.timeout:g} s")
+        return asked.result()
 
     async def aclose(self) -> None:
         """Cancel a run under way and close the probe, within GRACE and CLOSE; nothing is raised for it."""
@@ -104,6 +120,23 @@ def told(error: BaseException) -> str:
     line = " ".join(text.split())
     name = type(error).__name__
     return (f"{name}: {line}" if line else name).encode(errors="replace").decode()
+
+
+async def _testify(probe: Probe, metric: str, labels: Labels) -> tuple[Evidence, ...]:
+    """The border, as with a run; what is no evidence is none."""
+    try:
+        found = await probe.evidence(metric, dict(labels))
+        return tuple(
+            Evidence(_carried(one.title), tuple(_carried(line) for line in one.lines[:_MOST_LINES]))
+            for one in list(found)[:_MOST_EVIDENCE]
+        )
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the border of a probe's run
+        raise PluginError(told(error)) from None
+
+
+def _carried(text: str) -> str:
+    """Short enough, and such that UTF-8 can carry it; what is no text is refused with a TypeError."""
+    return str.encode(text[:_LONGEST], errors="replace").decode()
 
 
 async def _end(task: asyncio.Task[_Outcome]) -> None:

@@ -21,7 +21,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from agent.clock import Clock
-from agent.model import ProbeResult, ProbeStatus
+from agent.errors import PluginError
+from agent.model import Evidence, Labels, ProbeResult, ProbeStatus
 from agent.probing.crontab import FORM, fields
 from agent.probing.plan import PlannedProbe
 from agent.probing.runner import Runner
@@ -110,6 +111,17 @@ class Scheduler:
     def states(self) -> list[ProbeState]:
         """How every probe stands, in the order of the configuration."""
         return [self._state(entry) for entry in self._entries.values()]
+
+    async def evidence(self, probe: str, metric: str, labels: Labels) -> tuple[Evidence, ...]:
+        """What this probe says is behind a crossing of its own series; nothing where there is no such probe."""
+        entry = self._entries.get(probe)
+        if entry is None:
+            return ()
+        try:
+            return await entry.runner.evidence(metric, labels)
+        except PluginError as error:
+            _log.warning("no evidence", extra={"probe": probe, "error": str(error)})
+            return ()
 
     def _state(self, entry: _Entry) -> ProbeState:
         due = getattr(entry.job, "next_run_time", None)  # there is none before the start

@@ -21,6 +21,8 @@ from agent.errors import AmbiguousError, AnewError, ChannelError, DeliveryError,
 from agent.model import Incident, Transition, TransitionKind
 from agent.slack.blocks import Message, message, reply
 from agent.slack.errors import answer_error
+from agent.slack.text import plain
+from agent.slack.upload import upload
 
 if TYPE_CHECKING:
     import ssl
@@ -48,6 +50,7 @@ class SlackMessenger:
         self._base_url = config.base_url.rstrip("/") + "/"
         self._timeout = float(config.timeout)
         self._dashboard_url = config.dashboard_url
+        self._actions = config.app_token is not None or config.signing_secret is not None
         self._client: WebClient | None = None
         self._channels: dict[str, str] = {}
 
@@ -74,7 +77,7 @@ class SlackMessenger:
         if thread_ts is not None:
             _check(thread_ts)
         if transition is None:
-            content = message(incident, dashboard_url=self._dashboard_url, mention=mention, small=small)
+            content = self._message(incident, mention, small=small)
         else:
             content = reply(incident, transition, mention=mention, small=small)
         broadcast = transition is not None and transition.kind is TransitionKind.ESCALATED
@@ -95,7 +98,7 @@ class SlackMessenger:
 
     async def edit(self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False) -> None:
         _check(ts)
-        content = message(incident, dashboard_url=self._dashboard_url, mention=mention, small=small)
+        content = self._message(incident, mention, small=small)
         await self._call("chat.update", {"channel": channel, "ts": ts, **_body(content, clear=True)})
 
     async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
@@ -112,6 +115,18 @@ class SlackMessenger:
                 if metadata.get("event_type") == EVENT_TYPE and metadata.get("event_payload", {}).get("nonce") == nonce:
                     return Posted(channel_id, found["ts"])
         return None
+
+    async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None:
+        """Into a thread, as a file; AmbiguousError where it may be there already."""
+        _check(thread_ts)
+        name, title = f"{nonce}.png", plain(title, 200)
+        place = {"channel": channel, "thread_ts": thread_ts}
+        await upload(self._call, png, name=name, title=title, timeout=self._timeout, **place)
+
+    def _message(self, incident: Incident, mention: str, *, small: bool) -> Message:
+        """With buttons where somebody is there to hear them: over a socket, or by signed requests."""
+        url, actions = self._dashboard_url, self._actions
+        return message(incident, dashboard_url=url, mention=mention, actions=actions, small=small)
 
     async def _channel_id(self, channel: str) -> str:
         """History wants an id; the id of a name is known from a post, or looked up."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TextIO
 
 from agent.alerting.messenger import TERMINAL, Posted
 from agent.model import Incident, Transition
-from agent.slack.blocks import facts, headline, links, plain
+from agent.slack.facts import facts, headline, links, states, trend
+from agent.slack.sparkline import sparkline
+from agent.slack.text import plain, utc
 
 _WIDTH = 16
+_LINES = 10
 
 
 class TerminalMessenger:
@@ -49,23 +51,26 @@ class TerminalMessenger:
         del channel, nonce, since, thread_ts
         return None
 
+    async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None:
+        """A terminal shows none."""
+
     def _print(self, incident: Incident) -> None:
         print(block(incident, self._dashboard_url), file=self._stream or sys.stdout, flush=True)
 
 
 def block(incident: Incident, dashboard_url: str = "") -> str:
     """The incident in one readable block of lines; no control character of a host's gets through."""
-    rows = [*facts(incident), ("Since", _moment(incident.started_at))]
+    rows: list[tuple[str, str]] = [*facts(incident), ("Since", utc(incident.started_at))]
     if incident.resolved_at is not None:
-        rows.append(("Resolved", _moment(incident.resolved_at)))
-    rows += links(incident, dashboard_url)
-    rows.append(("Incident", incident.id))
+        rows.append(("Resolved", utc(incident.resolved_at)))
+    if line := sparkline(incident.history):
+        rows.append(("Hour before", f"{line}  {trend(incident)}"))
+    rows += [*states(incident), *links(incident, dashboard_url), ("Incident", plain(incident.id, 80))]
     lines = [f"[{headline(incident)}]"]
-    if summary := plain(incident.summary, 500):
+    if summary := plain(incident.summary, 600):
         lines.append(f"  {summary}")
     lines += [f"  {name:<{_WIDTH}} {text}" for name, text in rows]
+    for evidence in incident.evidence:
+        lines.append(f"  {plain(evidence.title, 80)}")
+        lines += [f"    {plain(line, 120)}" for line in evidence.lines[:_LINES]]
     return "\n".join(lines) + "\n"
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

@@ -17,6 +17,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 from aiohttp import web
@@ -65,6 +66,7 @@ class FakeSlack:
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=4 * 1024 * 1024)
         app.router.add_route("*", "/api/{method}", self._serve)
+        self._add_routes(app)
         self._runner = web.AppRunner(app, shutdown_timeout=0.5, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
@@ -173,14 +175,20 @@ class FakeSlack:
     def _answer(self, call: Call, request: web.Request) -> web.Response:
         try:
             self._authorise(call, request)
-            answer = _METHODS.get(call.method, _unknown)(self, call.arguments)
+            answer = self._method(call.method)(call.arguments)
         except RefusalError as refusal:
             call.outcome = refusal.code
             if refusal.code == "ratelimited":
                 return self._limit(call, 10)
             return web.json_response({"ok": False, "error": refusal.code, "detail": str(refusal)})
         call.outcome = "ok"
-        return web.json_response({"ok": True, **answer})
+        return web.json_response({"ok": True, **answer}, headers={"x-oauth-scopes": ",".join(sorted(self.scopes))})
+
+    def _add_routes(self, app: web.Application) -> None:
+        """What a stand-in serves beside the methods."""
+
+    def _method(self, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        return partial(_METHODS.get(name, _unknown), self)
 
     def _authorise(self, call: Call, request: web.Request) -> None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ") or call.arguments.get("token", "")
@@ -346,7 +354,12 @@ _SCOPES = {
     "conversations.history": {"channels:history", "groups:history"},
     "conversations.replies": {"channels:history", "groups:history"},
     "conversations.list": {"channels:read", "groups:read"},
+    "conversations.info": {"channels:read", "groups:read"},
     "reactions.add": {"reactions:write"},
+    "files.getUploadURLExternal": {"files:write"},
+    "files.completeUploadExternal": {"files:write"},
+    "usergroups.users.list": {"usergroups:read"},
+    "users.info": {"users:read"},
 }
 _METHODS: dict[str, Callable[[FakeSlack, dict[str, Any]], dict[str, Any]]] = {
     "chat.postMessage": FakeSlack._post,

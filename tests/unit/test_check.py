@@ -12,6 +12,7 @@ from agent.cli import main
 from agent.daemon.main import ELSEWHERE
 from agent.daemon.setup import prepare
 from agent.errors import EXIT_CONFIG, EXIT_OK
+from agent.slack import picture
 
 SHIPPED = Path(__file__).parents[2] / "agent.toml"
 
@@ -164,3 +165,25 @@ def test_each_role_needs_its_own_secrets_only(tmp_path: Path) -> None:
     path.write_text('[collector]\nlisten = "0.0.0.0:8420"\ntoken = { credential = "dashboard-token" }\n')
     assert prepare(path, elsewhere=ELSEWHERE).config.sources == (path,)
     assert main(["check", "-c", str(path)]) == EXIT_CONFIG
+
+
+@pytest.mark.parametrize(
+    ("able", "keys"),
+    [
+        (False, 'bot_token = { env = "X" }'),
+        (True, 'bot_token = { env = "X" }'),
+        (False, 'bot_token = { env = "X" }\npicture = false'),
+        (False, ""),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, able: bool, keys: str
+) -> None:
+    """No fault, but nobody shall wonder where the charts are."""
+    monkeypatch.setattr(picture, "able", lambda: able)
+    monkeypatch.setenv("X", "xoxb-1")
+    file = tmp_path / "agent.toml"
+    file.write_text(f"[slack]\n{keys}\n")
+    assert main(["check", "-c", str(file)]) == EXIT_OK
+    told = "note: slack.picture: no chart is drawn" in capsys.readouterr().out
+    assert told == (not able and keys.endswith("}"))

@@ -23,7 +23,7 @@ from tests.fakes.collector import NOW, FakeFleet, FakeReader, host_entry, incide
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs/openapi.yaml").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]
-PAGES = {"/", "/login", "/logout", "/hosts/{host}", "/incidents", "/incidents/{incident}", "/static/{name}"}
+PAGES = {"/", "/login", "/logout", "/hosts/{host}", "/incidents", "/incidents/{incident}", "/gallery", "/static/{name}"}
 """For people, not part of the API."""
 
 
@@ -81,6 +81,7 @@ async def test_every_path_is_documented_and_nothing_else(client: TestClient) -> 
         ("/api/v1/incidents", "/api/v1/incidents?state=shut", 400),
         ("/api/v1/incidents/{incident}", "/api/v1/incidents/inc-1", 200),
         ("/api/v1/gaps", "/api/v1/gaps", 200),
+        ("/api/v1/gallery", "/api/v1/gallery", 200),
         ("/api/v1/stream", "/api/v1/stream?kind=none", 400),
         ("/healthz", "/healthz", 503),
     ],

@@ -12,7 +12,7 @@ from agent.collector.fleet import Fleet
 from agent.collector.live import Hub
 from agent.collector.stats import Stats
 from agent.collector.store import Reader
-from agent.collector.web import api, login, prometheus, stream
+from agent.collector.web import api, gallery, login, prometheus, stream
 from agent.collector.web.guard import Guard, is_loopback, set_headers, wants_page
 from agent.collector.web.pages import Files
 from agent.collector.web.parts import PARTS, ApiError, Parts, error_answer
@@ -39,6 +39,7 @@ def make_app(
     app[login.GUARD] = guard
     app[login.FILES] = files = Files()
     app[stream.STREAMS] = set()
+    gallery.set_up(app, config.slack.dashboard_url)
     app.on_response_prepare.append(set_headers)
     app.on_shutdown.append(stream.end_streams)
     app.add_routes(
@@ -49,6 +50,8 @@ def make_app(
             web.get("/api/v1/incidents", api.incidents),
             web.get("/api/v1/incidents/{incident}", api.incident),
             web.get("/api/v1/gaps", api.gaps),
+            web.get("/api/v1/gallery", gallery.gallery),
+            web.get("/api/v1/gallery/chart", gallery.chart),
             web.get("/api/v1/stream", stream.stream),
             web.get("/metrics", prometheus.metrics),
             web.get("/healthz", prometheus.healthz),
@@ -60,6 +63,7 @@ def make_app(
             web.get("/hosts/{host}", files.shell),
             web.get("/incidents", files.shell),
             web.get("/incidents/{incident}", files.shell),
+            web.get("/gallery", files.shell),
         ]
     )
     return app

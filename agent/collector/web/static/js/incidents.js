@@ -32,7 +32,8 @@ export class IncidentsPage {
       el("div", { class: "page-head" }, el("h1", { text: "Incidents" }), this.segments,
         el("label", { class: "field push", for: "incident-filter" }, "Filter", this.filter)),
       el("h2", { class: "section", text: "Open" }), this.open,
-      el("h2", { class: "section", text: "Resolved" }), this.over, el("p", { class: "section" }, this.more));
+      el("h2", { class: "section", text: "Resolved" }), this.over, el("p", { class: "section" }, this.more),
+      el("p", { class: "section muted small" }, el("a", { href: "/gallery", text: "What each message looks like in Slack" })));
   }
 
   async refresh() {

@@ -3,6 +3,7 @@
 import { clock } from "./format.js";
 import { el, say } from "./element.js";
 import { FleetPage } from "./fleet.js";
+import { GalleryPage } from "./gallery.js";
 import { HostPage } from "./host.js";
 import { IncidentPage } from "./incident.js";
 import { IncidentsPage } from "./incidents.js";
@@ -133,9 +134,10 @@ class App {
 }
 
 function pageFor(app, path) {
-  const [, section, name] = path.match(/^\/(?:(hosts|incidents)(?:\/([^/]+))?)?$/) ?? [];
+  const [, section, name] = path.match(/^\/(?:(hosts|incidents|gallery)(?:\/([^/]+))?)?$/) ?? [];
   if (section === "hosts" && name) return new HostPage(app, decodeURIComponent(name));
   if (section === "incidents") return name ? new IncidentPage(app, decodeURIComponent(name)) : new IncidentsPage(app);
+  if (section === "gallery") return new GalleryPage(app);
   return new FleetPage(app);
 }
 
