@@ -28,7 +28,6 @@ from tests.unit.desks import Office
 async def office(tmp_path: Path, clock: ManualClock):
     office = Office(tmp_path, clock)
     await office.start()
-    clock.tick(10)  # what is issued from now on is newer than the journal
     yield office
     await office.stop()
 
