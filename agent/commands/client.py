@@ -15,6 +15,7 @@ from agent.errors import TocsinError, UnavailableError
 
 PATIENCE = 3700.0
 """Seconds for the final answer: a job may take an hour."""
+_UNANSWERED = "the daemon ended the connection without an answer; see its log"
 FINAL = ("refused", "done", "interrupted")
 
 
@@ -37,6 +38,8 @@ def ask(state_dir: Path, verb: str, args: Args, tell: Callable[[Reply], None] = 
         raise UnavailableError(
             f"no daemon listens at {state_dir / NAME}; start one, or name its directory with --state-dir"
         ) from error
+    except (ConnectionResetError, BrokenPipeError) as error:
+        raise TocsinError(_UNANSWERED) from error
     except OSError as error:
         raise TocsinError(f"{state_dir / NAME}: {error}") from error
 
@@ -50,4 +53,4 @@ def _final(readline: Callable[[int], bytes], tell: Callable[[Reply], None]) -> R
         if reply.state in FINAL:
             return reply
         tell(reply)
-    raise TocsinError("the daemon ended the connection without an answer; see its log")
+    raise TocsinError(_UNANSWERED)
