@@ -85,11 +85,15 @@ class Desk:
             await self._recover()
         while True:
             raw = await self._inbox.get()
-            if not self._closed:
+            try:
                 await self.consider(raw)
+            except Exception:  # the border of a command: one must not end the taking of others
+                log.exception("a command could not be considered")
 
     async def consider(self, raw: bytes) -> None:
         """One message, to its refusal or until it is begun."""
+        if self._closed:
+            return
         try:
             command, key = gate.genuine(raw, self._host, self._settings())
         except CommandError as error:
