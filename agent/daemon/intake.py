@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from agent.alerting.memory import Pair
 from agent.clock import Clock
 from agent.commands.control import Control
 from agent.commands.desk import Desk
@@ -20,16 +21,23 @@ log = logging.getLogger(__name__)
 
 
 class Intake:
-    """`setup` gives the present one; `line` says how the agent does."""
+    """`setup` gives the present one; `line` and `tell` as in Verbs."""
 
     def __init__(
-        self, parts: Parts, identity: Identity, setup: Callable[[], Setup], clock: Clock, line: Callable[[], str]
+        self,
+        parts: Parts,
+        identity: Identity,
+        setup: Callable[[], Setup],
+        clock: Clock,
+        *,
+        line: Callable[[], str],
+        tell: Callable[[list[Pair]], None],
     ) -> None:
         self._host = identity.host
         self._parts = parts
         self._setup = setup
         directory = setup().config.agent.state_dir
-        self._verbs = Verbs(parts, setup, clock, line)
+        self._verbs = Verbs(parts, setup, clock, line, tell)
         self.desk = Desk(
             identity.host,
             directory,

@@ -135,7 +135,9 @@ class Daemon:
         self._self_probe = SelfProbe(self._clock, self._vitals, self._report.figures)
         directory = self.config.agent.state_dir
         self._alert_test = AlertTest(directory, self._clock, self._emit_test, parts.outbox.deliveries)
-        self._intake = Intake(parts, self.identity, lambda: self._setup, self._clock, self._status_line)
+        self._intake = Intake(
+            parts, self.identity, lambda: self._setup, self._clock, line=self._status_line, tell=self._tell
+        )
         await self._intake.open()
         parts.scheduler.apply(self._setup.planned)
         self._told.set()  # there may be transitions of the last process that the spool has not
