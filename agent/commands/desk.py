@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 INBOX = 64
 """Commands that wait to be looked at; more are dropped, as is all that comes faster than it can be verified."""
-CLOSE = 3.5
+CLOSE = 3.0
 """Seconds for what runs to be ended."""
 _SLOW = {"job": "job", "probe": "look", "top": "look", "advise": "look"}
 
@@ -72,6 +72,7 @@ class Desk:
         # Apart, so that what anybody may send does not hide what somebody with a key was refused.
         self._refusals = {True: Allowance(20, 1, clock.monotonic()), False: Allowance(20, 0.1, clock.monotonic())}
         self._uncounted = 0
+        self._closed = False
 
     def submit(self, raw: bytes) -> None:
         """A message of the `commands` topic. Never blocks, never raises."""
@@ -80,14 +81,19 @@ class Desk:
 
     async def run(self) -> None:
         """Until cancelled: tell what the last process left behind, then take what comes."""
-        if self._path.exists() or self._settings().trusted_keys:
+        if self._path.exists():
             await self._recover()
         while True:
             raw = await self._inbox.get()
-            await self.consider(raw)
+            try:
+                await self.consider(raw)
+            except Exception:  # the border of a command: one must not end the taking of others
+                log.exception("a command could not be considered")
 
     async def consider(self, raw: bytes) -> None:
         """One message, to its refusal or until it is begun."""
+        if self._closed:
+            return
         try:
             command, key = gate.genuine(raw, self._host, self._settings())
         except CommandError as error:
@@ -111,7 +117,8 @@ class Desk:
         return await asyncio.shield(task)
 
     async def aclose(self) -> None:
-        """End what runs. It has no result then, and the next start says so."""
+        """End what runs. It has no result then, and the next start says so. Nothing is begun any more."""
+        self._closed = True
         tasks: set[asyncio.Future[None] | asyncio.Task[Reply]] = {task for _, task in self._running.values()}
         for task in tasks:
             task.cancel()
@@ -274,6 +281,8 @@ class Desk:
     # -- small change
 
     async def _open(self) -> Journal:
+        if self._closed:
+            raise CommandError("journal", "this agent is about to end")
         if self._journal is None:
             now = self._clock.now()
             self._journal = await self._write(lambda: Journal.open(self._path, now))

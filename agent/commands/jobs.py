@@ -185,9 +185,7 @@ def _environment(job: JobConfig) -> dict[str, str]:
 
 def _printable(raw: bytes) -> str:
     text = raw.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 def _faults(name: str, job: JobConfig) -> list[Fault]:

@@ -71,7 +71,7 @@ class Journal:
     def open(cls, path: Path, now: float) -> Journal:
         """OSError or sqlite3.Error where it cannot be had. `now`: unix seconds."""
         try:
-            return cls._open(path, now)
+            return cls._open(path, now - WINDOW)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise
@@ -80,10 +80,10 @@ class Journal:
                 with contextlib.suppress(FileNotFoundError):
                     path.with_name(path.name + tail).rename(aside.with_name(aside.name + tail))
             log.error("journal of commands is corrupt, set aside", extra={"file": str(aside), "error": str(error)})
-            return cls._open(path, now)
+            return cls._open(path, now)  # what was taken by the one that is gone cannot be told from what is new
 
     @classmethod
-    def _open(cls, path: Path, now: float) -> Journal:
+    def _open(cls, path: Path, floor: float) -> Journal:
         # SQLite gives the files beside it the mode of this one: it must be ours alone before it is opened.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
@@ -92,8 +92,7 @@ class Journal:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -128")
             connection.executescript(_SCHEMA)
-            # What was asked of a journal that is gone cannot be told from what is new: nothing older than this one.
-            connection.execute("INSERT INTO floor SELECT ? WHERE NOT EXISTS (SELECT 1 FROM floor)", (now,))
+            connection.execute("INSERT INTO floor SELECT ? WHERE NOT EXISTS (SELECT 1 FROM floor)", (floor,))
             return cls(connection)
         except BaseException:
             connection.close()

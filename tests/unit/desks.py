@@ -64,8 +64,9 @@ class Office:
             done()
 
     async def start(self) -> None:
+        known = (self.directory / FILE).exists()
         self._task = asyncio.create_task(self.desk.run())
-        await eventually(lambda: (self.directory / FILE).exists() and self.desk._journal is not None, "an open journal")
+        await eventually(lambda: not known or self.desk._journal is not None, "an open journal")
 
     async def stop(self) -> None:
         if self._task is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from agent.commands import payload, verbs
 from agent.commands.payload import Command, Reply, Signed
 from agent.commands.signing import CONTEXT, Keyring, Signer
+from agent.config.keys import PublicKey
 from agent.errors import CommandError
 
 GOOD = Command(payload.new_id(), "web-1", "probe", {"name": "disk"}, "slack:U1 (ada)", 1000.0, 1100.0)
@@ -88,6 +90,12 @@ def table(**changes: object) -> bytes:
         table(issued_at="1000"),
         table(issued_at=float("nan")),
         table(issued_at=float("inf")),
+        table().replace(b"1000.0", b"1e999"),
+        table().replace(b"1000.0", b"9" * 400),
+        table().replace(b"1000.0", b"-" + b"9" * 30),
+        table(args={"name": 2**54}),
+        table(args={"name": 2**200}),
+        table(**{"\ud800": 1}),
         b'{"id":' + b"[" * 3000,
         b"[]",
         b"9" * 4000,
@@ -132,12 +140,42 @@ def test_a_signature_is_of_one_key_for_one_purpose() -> None:
 
 
 def test_a_private_key_is_read_and_never_shown() -> None:
-    signer, seed = Signer.new("ops-1")
-    text = f"ops-1:{base64.b64encode(seed).decode()}\n"
-    assert Signer.parse(text).public == signer.public
-    with pytest.raises(ValueError) as fault:
-        Signer.parse("hunter2")
-    assert "hunter2" not in str(fault.value)
+    signer, line = Signer.new("ops-1")
+    assert Signer.parse(line).public == signer.public
+    with pytest.raises(ValueError, match="ID:BASE64"):
+        PublicKey.parse(line.strip())
+    for other in ("hunter2", str(signer.public), line.split()[1]):
+        with pytest.raises(ValueError, match="a private key") as fault:
+            Signer.parse(other)
+        assert other not in str(fault.value)
+
+
+def test_numbers_keep_their_type() -> None:
+    args = {"a": 5, "b": -7, "c": 5.5, "d": -(2**53)}
+    assert [(type(value), value) for value in payload.decode(table(args=args)).args.values()] == [
+        (int, 5),
+        (int, -7),
+        (float, 5.5),
+        (int, -(2**53)),
+    ]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(json.loads(payload.encode(GOOD)))), json_values))
+def test_whatever_stands_in_a_field_it_is_a_command_or_it_is_refused(changes: dict[str, object]) -> None:
+    """And what is a command can be written down again: no value gets in that the journal could not hold."""
+    try:
+        command = payload.decode(table(**changes))
+    except CommandError as refused:
+        msgspec.json.encode([refused.code, refused.detail])
+    else:
+        assert payload.decode(payload.encode(command)) == command
 
 
 @pytest.mark.parametrize(
