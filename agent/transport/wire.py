@@ -22,7 +22,8 @@ HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 MAX_PAYLOAD = 1024 * 1024
 """Bytes; larger payloads are refused on both sides."""
 
-Channel = Literal["metrics", "status", "health", "incidents", "gaps", "deliveries", "ack"]
+Channel = Literal["metrics", "status", "health", "incidents", "gaps", "deliveries", "ack", "commands", "replies"]
+"""`commands` and `replies/<id>` carry what `agent.commands.payload` describes, which is stricter than this codec."""
 
 
 class Topic(msgspec.Struct, frozen=True):
