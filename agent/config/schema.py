@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from agent.config.keys import KeySource
 from agent.config.secret import Secret
 from agent.config.units import Duration, Percent, Quantity, Size
 from agent.model import Labels
@@ -138,6 +139,32 @@ class CollectorConfig(Table, frozen=True):
     retention: RetentionConfig = RetentionConfig()
 
 
+class CommandGrant(Table, frozen=True):
+    """`[[commands.grants]]`: who may ask for which verbs on which hosts, through Slack. Ids, not names: these are
+    not unique there. `hosts` and `verbs` may hold `*`.
+    """
+
+    users: tuple[str, ...] = ()
+    usergroups: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ("*",)
+
+
+class CommandsConfig(Table, frozen=True):
+    """`[commands]`. On a host: whom it believes and what it lets them do. Nothing is allowed that is not named here.
+
+    On the collector: the key that it signs with, and who may ask it to.
+    """
+
+    trusted_keys: KeySource = KeySource()
+    allow: tuple[str, ...] = ()
+    jobs: Path = Path("/etc/tocsin/jobs.toml")
+    signing_key: Secret | None = None
+    grants: tuple[CommandGrant, ...] = ()
+    sources: tuple[Path, ...] = ()
+    """The files that this table came from; not a key."""
+
+
 class Config(Table, frozen=True):
     """The whole of agent.toml with agent.d merged in."""
 
@@ -149,5 +176,6 @@ class Config(Table, frozen=True):
     health: dict[str, float] = {}
     slack: SlackConfig = SlackConfig()
     collector: CollectorConfig = CollectorConfig()
+    commands: CommandsConfig = CommandsConfig()
     sources: tuple[Path, ...] = ()
     """The files it came from; not a key."""
