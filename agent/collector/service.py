@@ -18,6 +18,7 @@ import uvloop
 from aiohttp import web
 
 from agent.clock import Clock, SystemClock
+from agent.collector.chatops.office import Office
 from agent.collector.fleet import Fleet
 from agent.collector.ingest import Ingest
 from agent.collector.live import Hub
@@ -42,7 +43,7 @@ LAST_COMMIT = 3.0
 """Seconds that a commit under way may take at the end."""
 
 SPOOLED = ("metrics/+", "incidents/+", "gaps")
-KNOWN = ("status", "health", "deliveries")
+KNOWN = ("status", "health", "deliveries", "replies/+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,8 @@ class _Service:
         self._hub = Hub()
         self._fleet = Fleet(clock, self._hub, config.collector.offline_after)
         self._store = open_store(config, clock)
-        self._ingest = Ingest(self._store, self._fleet, self._stats, clock)
+        self._office = Office(config, self._name, self._fleet, self._store, clock)
+        self._ingest = Ingest(self._store, self._fleet, self._stats, clock, self._office.fanout.heard)
         self._retention = Retention(self._store, clock, config.collector.retention)
         self._link = Link(
             config.mqtt,
@@ -116,7 +118,15 @@ class _Service:
         )
 
     async def run(self, ready: Callable[[Collector], None] | None, stop: asyncio.Event) -> None:
-        app = make_app(self._store.reader, self._fleet, self._hub, self._config, self._stats, clock=self._clock)
+        app = make_app(
+            self._store.reader,
+            self._fleet,
+            self._hub,
+            self._config,
+            self._stats,
+            clock=self._clock,
+            office=self._office,
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         try:
@@ -129,6 +139,7 @@ class _Service:
         finally:
             self._notifier.stopping()
             self._hub.close()
+            await self._office.aclose()
             await runner.cleanup()
             await self._store.aclose()
         log.info("collector stopped")
@@ -136,7 +147,7 @@ class _Service:
     async def _work(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._link.run(self._session))
-            others = [group.create_task(work()) for work in (self._stored, self._watch, self._feed)]
+            others = [group.create_task(work()) for work in (self._stored, self._watch, self._feed, self._office.run)]
             await stop.wait()
             link.cancel()
             with contextlib.suppress(TimeoutError):
@@ -150,9 +161,11 @@ class _Service:
     async def _session(self, session: Session) -> None:
         """One connection to the broker, until it is lost (TransportError)."""
         heartbeat = asyncio.create_task(self._heartbeat(session))
+        self._office.fanout.session = session
         try:
             await self._ingest.receive(session)
         finally:
+            self._office.fanout.session = None
             heartbeat.cancel()
             await asyncio.wait({heartbeat})
 
