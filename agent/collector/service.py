@@ -55,6 +55,7 @@ class Collector:
     fleet: Fleet
     hub: Hub
     stats: Stats
+    office: Office
 
 
 def collect(config: Config) -> None:
@@ -133,7 +134,7 @@ class _Service:
             url = await listen(runner, self._config.collector.listen)
             log.info("collector listens", extra={"url": url})
             if ready is not None:
-                ready(Collector(url, self._store.reader, self._fleet, self._hub, self._stats))
+                ready(Collector(url, self._store.reader, self._fleet, self._hub, self._stats, self._office))
             self._notifier.ready()
             await self._work(stop)
         finally:
