@@ -15,6 +15,10 @@ CONTEXT = b"tocsin-command-v1\0"
 """So that a signature for a command is never one for anything else."""
 
 
+PRIVATE = "tocsin-private-key"
+"""Begins the line of a private key, so that nobody takes it for a public one."""
+
+
 class Signer:
     """Holds a private key (a seed of 32 bytes) under its id."""
 
@@ -26,20 +30,21 @@ class Signer:
 
     @classmethod
     def parse(cls, text: str) -> Signer:
-        """Of a private key file's one line `ID:BASE64`; ValueError where it is none. Never shows what it read."""
+        """Of a private key file's one line; ValueError where it is none. Never shows what it read."""
+        mark, _, rest = text.strip().partition(" ")
         try:
-            key = PublicKey.parse(text.strip())
+            key = PublicKey.parse(rest if mark == PRIVATE else "")
         except ValueError:
-            raise ValueError("expected a private key as `tocsin keys new` writes it, ID:BASE64") from None
+            raise ValueError("expected a private key as `tocsin keys new` writes it") from None
         return cls(key.id, key.raw)
 
     @classmethod
-    def new(cls, key_id: str) -> tuple[Signer, bytes]:
-        """A fresh key and its seed, which must be kept secret."""
+    def new(cls, key_id: str) -> tuple[Signer, str]:
+        """A fresh key, and the line for its private file."""
         import secrets  # noqa: PLC0415
 
         seed = secrets.token_bytes(32)
-        return cls(key_id, seed), seed
+        return cls(key_id, seed), f"{PRIVATE} {PublicKey(key_id, seed)}\n"
 
     @property
     def public(self) -> PublicKey:

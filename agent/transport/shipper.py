@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.clock import Clock
 from agent.errors import DeniedError, WireError
@@ -29,6 +31,18 @@ MAX_STRIKES = 4
 MAX_SLOW_DOWN = 60.0
 HANDFUL = 16
 """Backlog is taken in handfuls, not one by one as tokens drip."""
+
+
+LETTERS = 256
+"""Messages of `publish` that wait at most; beyond, the oldest are dropped."""
+
+
+class Letter(NamedTuple):
+    """A message that is sent once more on every new connection until the broker has it; then `done` is called."""
+
+    topic: str
+    payload: bytes
+    done: Callable[[], None] | None
 
 
 class SessionLike(Protocol):
@@ -98,6 +112,9 @@ class Shipper:
         self._retained: dict[str, bytes] = {}
         self._unsaid: set[str] = set()
         self._clearing: set[str] = set()
+        self._letters: deque[Letter] = deque(maxlen=LETTERS)
+        self._posting: deque[Letter] = deque(maxlen=LETTERS)
+        self._ears: dict[str, Callable[[bytes], None]] = {}
         self._wake = asyncio.Event()
         self._backlog_from = 0.0
         self._heard = 0.0
@@ -115,6 +132,15 @@ class Shipper:
         self._unsaid.add(str(topic))
         self._wake.set()
 
+    def publish(self, topic: Topic, payload: bytes, done: Callable[[], None] | None = None) -> None:
+        """Say this once, in the order of the calls; `done` once the broker has it. Not retained, not spooled."""
+        self._letters.append(Letter(str(topic), payload, done))
+        self._wake.set()
+
+    def hear(self, topic: Topic, take: Callable[[bytes], None]) -> None:
+        """From the next connection on, hand what arrives on `topic` to `take`, but not what the broker had retained."""
+        self._ears[str(topic)] = take
+
     @property
     def stats(self) -> ShipperStats:
         oldest = self._window.oldest
@@ -130,6 +156,10 @@ class Shipper:
         self._clearing.clear()
         self._ack_topics = {str(Topic(self._host, "ack"))}
         self._unsaid = set(self._retained)
+        self._letters.extendleft(reversed(self._posting))  # the last connection may have ended before they arrived
+        self._posting.clear()
+        for topic in self._ears:
+            session.listen(topic)
         birth = encode(self._status(session.number))
         await session.publish(str(Topic(self._host, "status")), birth, retain=True)
         receiver = asyncio.ensure_future(self._receive(session))
@@ -144,6 +174,7 @@ class Shipper:
         while not receiver.done():
             self._wake.clear()
             self._say_retained(session)
+            self._say_letters(session)
             self._resend(session)
             pauses = [await self._fill(session), await self._watch_silence()]
             due = self._window.next_due
@@ -225,6 +256,23 @@ class Shipper:
             future = session.post(topic, b"", retain=True)
             future.add_done_callback(functools.partial(self._cleared, topic))
 
+    def _say_letters(self, session: SessionLike) -> None:
+        while self._letters:
+            letter = self._letters.popleft()
+            self._posting.append(letter)
+            session.post(letter.topic, letter.payload).add_done_callback(functools.partial(self._arrived, letter))
+
+    def _arrived(self, letter: Letter, future: asyncio.Future[None]) -> None:
+        """A lost connection leaves it where it is; a refusal is for good."""
+        if future.cancelled() or not isinstance(error := future.exception(), DeniedError | None):
+            return
+        with contextlib.suppress(ValueError):  # pushed out by others meanwhile
+            self._posting.remove(letter)
+        if error is not None:
+            log.error("broker refuses a publish", extra={"topic": letter.topic, "error": str(error)})
+        elif letter.done is not None:
+            letter.done()
+
     def _said(self, topic: str, future: asyncio.Future[None]) -> None:
         """A lost connection shows elsewhere, and all is said again on the next; but a topic once emptied is done."""
         if not future.cancelled() and future.exception() is None and not self._retained.get(topic):
@@ -239,7 +287,11 @@ class Shipper:
 
     async def _receive(self, session: SessionLike) -> None:
         async for message in session.messages():
-            if message.topic not in self._ack_topics or message.retain:
+            if message.retain:
+                continue
+            if message.topic in self._ears:
+                self._ears[message.topic](message.payload)
+            if message.topic not in self._ack_topics:
                 continue
             try:
                 ack = decode(message.payload, Ack)

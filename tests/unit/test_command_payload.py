@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent.commands import payload, verbs
 from agent.commands.payload import Command, Reply, Signed
 from agent.commands.signing import CONTEXT, Keyring, Signer
+from agent.config.keys import PublicKey
 from agent.errors import CommandError
 
 GOOD = Command(payload.new_id(), "web-1", "probe", {"name": "disk"}, "slack:U1 (ada)", 1000.0, 1100.0)
@@ -132,12 +133,14 @@ def test_a_signature_is_of_one_key_for_one_purpose() -> None:
 
 
 def test_a_private_key_is_read_and_never_shown() -> None:
-    signer, seed = Signer.new("ops-1")
-    text = f"ops-1:{base64.b64encode(seed).decode()}\n"
-    assert Signer.parse(text).public == signer.public
-    with pytest.raises(ValueError) as fault:
-        Signer.parse("hunter2")
-    assert "hunter2" not in str(fault.value)
+    signer, line = Signer.new("ops-1")
+    assert Signer.parse(line).public == signer.public
+    with pytest.raises(ValueError, match="ID:BASE64"):
+        PublicKey.parse(line.strip())
+    for other in ("hunter2", str(signer.public), line.split()[1]):
+        with pytest.raises(ValueError, match="a private key") as fault:
+            Signer.parse(other)
+        assert other not in str(fault.value)
 
 
 @pytest.mark.parametrize(
