@@ -27,6 +27,7 @@ _COMMANDS = {
     "job": "run a job of this host's jobs.toml",
     "audit": "who asked this host for what, and what became of it",
     "keys": "make, trust and revoke the keys that commands are signed with",
+    "slack": "make the Slack app, and check that its tokens, scopes and channels are there",
     "top": "a live view of a host, or of all, in the terminal",
 }
 _VERBS = ("status", "silence", "unsilence", "silences", "ack", "snooze", "advise", "job")

@@ -44,13 +44,21 @@ class Ingest:
     `on_heartbeat` with what collectors say of themselves.
     """
 
-    def __init__(self, store: Store, fleet: Fleet, stats: Stats, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        stats: Stats,
+        clock: Clock,
+        replied: Callable[[wire.Topic, Message], None] | None = None,
+    ) -> None:
         self.on_deliveries: Callable[[str, wire.DeliveriesMessage], None] | None = None
         self.on_incident: Callable[[Incident], None] | None = None
         self.on_heartbeat: Callable[[Message], None] | None = None
         self._fleet = fleet
         self._stats = stats
         self._clock = clock
+        self._replied = replied
         self.committer = Committer(store, stats, clock)
         self._acks = Acks()
         self._session: Session | None = None
@@ -118,7 +126,10 @@ class Ingest:
             log.warning("too much waits for the database, messages are dropped", extra={"waiting": len(self._waiting)})
 
     def _aside(self, topic: wire.Topic, message: Message) -> None:
-        """What is not stored but only known: the present state of a host."""
+        """What is not stored but only known: the present state of a host, and answers to commands."""
+        if topic.channel == "replies" and self._replied is not None:
+            self._replied(topic, message)
+            return
         try:
             if topic.channel == "status":
                 self._fleet.status(topic.host, wire.decode(message.payload, wire.Status), retain=message.retain)

@@ -17,6 +17,7 @@ import uvloop
 from aiohttp import web
 
 from agent.clock import Clock, SystemClock
+from agent.collector.chatops.office import Office
 from agent.collector.fleet import Fleet
 from agent.collector.ingest import Ingest
 from agent.collector.live import Hub
@@ -41,7 +42,7 @@ LAST_COMMIT = 3.0
 """Seconds that a commit under way may take at the end."""
 
 SPOOLED = ("metrics/+", "incidents/+", "gaps")
-KNOWN = ("status", "health", "deliveries")
+KNOWN = ("status", "health", "deliveries", "replies/+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Collector:
     fleet: Fleet
     hub: Hub
     stats: Stats
+    office: Office
 
 
 def collect(config: Config) -> None:
@@ -103,7 +105,8 @@ class _Service:
         self._hub = Hub()
         self._fleet = Fleet(clock, self._hub, config.collector.offline_after)
         self._store = open_store(config, clock)
-        self._ingest = Ingest(self._store, self._fleet, self._stats, clock)
+        self._office = Office(config, self._name, self._fleet, self._store, clock)
+        self._ingest = Ingest(self._store, self._fleet, self._stats, clock, self._office.fanout.heard)
         self._retention = Retention(self._store, clock, config.collector.retention)
         self._link = Link(
             config.mqtt,
@@ -124,19 +127,28 @@ class _Service:
             stats=self._stats,
             clock=self._clock,
         )
-        app = make_app(self._store.reader, self._fleet, self._hub, self._config, self._stats, clock=self._clock)
+        app = make_app(
+            self._store.reader,
+            self._fleet,
+            self._hub,
+            self._config,
+            self._stats,
+            clock=self._clock,
+            office=self._office,
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         try:
             url = await listen(runner, self._config.collector.listen)
             log.info("collector listens", extra={"url": url})
             if ready is not None:
-                ready(Collector(url, self._store.reader, self._fleet, self._hub, self._stats))
+                ready(Collector(url, self._store.reader, self._fleet, self._hub, self._stats, self._office))
             self._notifier.ready()
             await self._work(stop)
         finally:
             self._notifier.stopping()
             self._hub.close()
+            await self._office.aclose()
             await runner.cleanup()
             await self._speech.aclose()
             await self._store.aclose()
@@ -145,7 +157,8 @@ class _Service:
     async def _work(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._link.run(self._session))
-            others = [group.create_task(work()) for work in (self._stored, self._watch, self._feed, self._speech.run)]
+            works = (self._stored, self._watch, self._feed, self._speech.run, self._office.run)
+            others = [group.create_task(work()) for work in works]
             await stop.wait()
             await self._speech.end()
             link.cancel()
@@ -160,9 +173,11 @@ class _Service:
     async def _session(self, session: Session) -> None:
         """One connection to the broker, until it is lost (TransportError)."""
         heartbeat = asyncio.create_task(self._speech.heartbeat(session))
+        self._office.fanout.session = session
         try:
             await self._ingest.receive(session)
         finally:
+            self._office.fanout.session = None
             heartbeat.cancel()
             await asyncio.wait({heartbeat})
 

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from agent.config.decode import Fault, Keys
-from agent.config.schema import CollectorConfig, CommandsConfig, Config, MqttConfig, ProbeConfig, ThresholdConfig
+from agent.config.schema import (
+    CollectorConfig,
+    CommandsConfig,
+    Config,
+    MqttConfig,
+    ProbeConfig,
+    SlackConfig,
+    ThresholdConfig,
+)
 from agent.config.units import Quantity
 
 COMPONENTS = ("database", "memory", "cpu", "disk", "network", "cache", "apis")
@@ -36,6 +44,7 @@ def faults(config: Config) -> Iterator[Fault]:
     yield from _health(config.health)
     for key in ("base_url", "dashboard_url"):
         yield from _url(("slack", key), getattr(config.slack, key), ("http", "https"))
+    yield from _slack(config.slack)
     yield from _collector(config.collector)
     yield from _commands(config.commands)
 
@@ -191,6 +200,16 @@ def _health(weights: dict[str, float]) -> Iterator[Fault]:
             yield Fault(("health", name), f"unknown component; expected one of {', '.join(COMPONENTS)}")
         elif weight < 0:
             yield Fault(("health", name), "expected a weight of 0 or more")
+
+
+def _slack(slack: SlackConfig) -> Iterator[Fault]:
+    if slack.mode == "http" and slack.signing_secret is None:
+        yield Fault(
+            ("slack", "mode"),
+            "expected slack.signing_secret beside it (the app's page, Basic Information, App Credentials)",
+        )
+    if slack.bot_token is None and slack.app_token is not None:
+        yield Fault(("slack", "app_token"), "expected slack.bot_token beside it, which answers are written with")
 
 
 def _collector(collector: CollectorConfig) -> Iterator[Fault]:

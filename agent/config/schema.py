@@ -143,6 +143,9 @@ class SlackConfig(Table, frozen=True):
     bot_token: Secret | None = None
     app_token: Secret | None = None
     signing_secret: Secret | None = None
+    mode: Literal["socket", "http"] = "socket"
+    """How a collector is spoken to: over a connection of its own (needs `app_token`), or at /slack/… (needs
+    `signing_secret`)."""
     channel: str = "#alerts"
     base_url: str = "https://slack.com/api/"
     dashboard_url: str = "http://127.0.0.1:8420"
