@@ -63,14 +63,14 @@ async def test_a_refusal_of_the_broker_is_for_good(make) -> None:
 async def test_heard_from_the_next_connection_on_and_never_what_was_retained(make) -> None:
     rig, heard = await make(), []
     rig.shipper.hear(str(COMMANDS), heard.append)
-    rig.shipper.hear("tocsin/v1/+/any", heard.append)
+    rig.shipper.hear(f"tocsin/v1/{HOST}/+/any", heard.append)
     rig.link.down()
     rig.link.up()
     await settle()
-    assert rig.session.listened == [str(COMMANDS), "tocsin/v1/+/any"]
+    assert rig.session.listened == [str(COMMANDS), f"tocsin/v1/{HOST}/+/any"]
     rig.session.incoming.put_nowait(Message(str(COMMANDS), b"kept", True))
     rig.session.incoming.put_nowait(Message(str(COMMANDS), b"new", False))
     rig.session.incoming.put_nowait(Message(f"tocsin/v1/{HOST}/other", b"x", False))
-    rig.session.incoming.put_nowait(Message("tocsin/v1/c-1/any", b"each", False))
+    rig.session.incoming.put_nowait(Message(f"tocsin/v1/{HOST}/c-1/any", b"each", False))
     await settle()
     assert [message.payload for message in heard] == [b"new", b"each"]
