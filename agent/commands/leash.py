@@ -44,7 +44,7 @@ class Leash:
 
 
 def _started(pid: int) -> str:
-    """ "" where there is no such process."""
+    """In ticks since boot; nothing where there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
