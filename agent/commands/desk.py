@@ -44,7 +44,10 @@ Tell = Callable[[Reply], None]
 
 
 class Desk:
-    """`works` binds verbs to what they do; `settings` gives the present `[commands]`; `say` answers over MQTT."""
+    """`works` binds verbs to what they do; `settings` gives the present `[commands]`; `say` answers over MQTT.
+
+    `accepted` and `refused` count since the start; floods and replays are among the refused.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Desk:
         self._refusals = {True: Allowance(20, 1, clock.monotonic()), False: Allowance(20, 0.1, clock.monotonic())}
         self._uncounted = 0
         self._closed = False
+        self.accepted = self.refused = 0
 
     def submit(self, raw: bytes) -> None:
         """A message of the `commands` topic. Never blocks, never raises."""
@@ -146,6 +150,7 @@ class Desk:
             entry = self._entry(command, "accepted", origin)
             await self._write(lambda: journal.consume(command, reply, entry, wanted=over_mqtt))
             lane.enter()
+            self.accepted += 1
             task = asyncio.ensure_future(self._perform(command, origin, lane, work, tell))
             self._running[command.id] = reply, task
         task.add_done_callback(lambda _: self._running.pop(command.id, None))
@@ -243,6 +248,7 @@ class Desk:
 
         A flood is only counted, and not answered: it must fill neither disk nor log nor the line to the broker.
         """
+        self.refused += 1
         if not self._refusals[genuine].take(self._clock.monotonic()):
             self._uncounted += 1
             return

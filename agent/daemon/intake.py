@@ -12,6 +12,7 @@ from agent.commands.desk import Desk
 from agent.commands.payload import Reply, encode_reply
 from agent.config.schema import CommandsConfig
 from agent.daemon.parts import Identity, Parts
+from agent.daemon.self_probe import Figure
 from agent.daemon.setup import Setup
 from agent.daemon.verbs import Verbs
 from agent.model import ProbeResult
@@ -50,6 +51,7 @@ class Intake:
         self._hears = False
 
     async def open(self) -> None:
+        self._verbs.open()
         await self._control.open()
         self.listen()
 
@@ -60,6 +62,12 @@ class Intake:
     async def aclose(self) -> None:
         await self._control.aclose()
         await self.desk.aclose()
+
+    def figures(self) -> list[Figure]:
+        return [
+            ("agent.commands_accepted", self.desk.accepted, "", "counter"),
+            ("agent.commands_refused", self.desk.refused, "", "counter"),
+        ]
 
     def observe(self, result: ProbeResult) -> None:
         self._verbs.observe(result)

@@ -19,7 +19,7 @@ from agent.daemon.guard import FATAL, guard
 from agent.daemon.intake import Intake
 from agent.daemon.parts import Identity, Parts, link, messenger, thresholds, wanted
 from agent.daemon.report import Report
-from agent.daemon.self_probe import SelfProbe, Vitals
+from agent.daemon.self_probe import Figure, SelfProbe, Vitals
 from agent.daemon.setup import Setup
 from agent.model import Incident, Metric, ProbeResult, Transition
 from agent.systemd import Notifier
@@ -135,7 +135,7 @@ class Daemon:
         )
         self._report = Report(parts, self.identity, self._vitals, self._clock)
         self._report.changed = changed
-        self._self_probe = SelfProbe(self._clock, self._vitals, self._report.figures)
+        self._self_probe = SelfProbe(self._clock, self._vitals, self._figures)
         directory = self.config.agent.state_dir
         self._alert_test = AlertTest(directory, self._clock, self._emit_test, parts.outbox.deliveries)
         self._intake = Intake(
@@ -243,6 +243,9 @@ class Daemon:
             self._alert_test.tick()
             self._report.publish_health()
             self._notifier.status(self._status_line())
+
+    def _figures(self) -> list[Figure]:
+        return [*self._report.figures(), *self._intake.figures()]
 
     def _status_line(self) -> str:
         return self._report.status_line(len(self._setup.planned))

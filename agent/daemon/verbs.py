@@ -10,6 +10,7 @@ from agent.alerting.figure import duration, figure
 from agent.alerting.memory import Pair
 from agent.clock import Clock
 from agent.commands.lanes import Outcome, Work
+from agent.commands.leash import Leash
 from agent.commands.payload import Args
 from agent.daemon.parts import Parts
 from agent.daemon.setup import Setup
@@ -44,6 +45,7 @@ class Verbs:
         self._line = line
         self._tell = tell
         self._visits = Visits(clock)
+        self._leash = Leash(setup().config.agent.state_dir)
         self._processes: ProbeResult | None = None
 
     def works(self) -> Mapping[str, Work]:
@@ -58,6 +60,10 @@ class Verbs:
             "ack": self._ack,
             "job": self._job,
         }
+
+    def open(self) -> None:
+        """End what an earlier agent has left."""
+        self._leash.pull()
 
     def observe(self, result: ProbeResult) -> None:
         """Every result passes here; one is kept."""
@@ -172,7 +178,7 @@ class Verbs:
         if name not in known:
             raise CommandError("unknown_job", f"no job {name!r}; there are {', '.join(known) or 'none'}")
         began = self._clock.monotonic()
-        finished = await jobs.run(known[name], jobs.argv(known[name], args))
+        finished = await jobs.run(known[name], jobs.argv(known[name], args), self._leash)
         took = self._clock.monotonic() - began
         how = f"ended at its deadline of {known[name].timeout:g} s" if finished.code is None else _exit(finished.code)
         text = f"{name}: {how}, {figure(took, 'seconds')}\n{finished.output}".rstrip()

@@ -200,6 +200,7 @@ async def test_killed_between_accept_and_result_it_is_interrupted(agent: Agent, 
     agent.process.wait()
     agent.start()
     await eventually(lambda: client.states(command)[-1:] == ["interrupted"], "word of what became of it")
+    await agent.says("a job outlived its agent and is ended")
     client.send(raw)
     await agent.says("was here before")
     assert marks(agent) == 1
