@@ -24,7 +24,7 @@ from tests.fakes.collector import NOW, FakeFleet, FakeReader, host_entry, incide
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs/openapi.yaml").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]
-PAGES = {"/", "/login", "/logout", "/hosts/{host}", "/incidents", "/incidents/{incident}", "/static/{name}"}
+PAGES = {"/", "/login", "/logout", "/hosts/{host}", "/incidents", "/incidents/{incident}", "/static/{name}", "/audit"}
 """For people, not part of the API."""
 
 
