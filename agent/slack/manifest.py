@@ -10,6 +10,7 @@ BOT_SCOPES = {
     "chat:write.public": "post into public channels without being invited",
     "channels:history": "find a message again whose posting was not answered",
     "groups:history": "the same in private channels",
+    "metadata.message:read": "know it by its mark",
     "channels:read": "find a channel by its name",
     "groups:read": "the same for private channels",
     "files:write": "send charts as pictures",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,8 +21,7 @@ from agent.transport.mqtt import Backoff, Link, Session
 from tests.fakes.slack_app import FakeApp
 from tests.services import free_port
 
-SIGNER, SEED = Signer.new("ops-1")
-KEY_LINE = f"ops-1:{base64.b64encode(SEED).decode()}"
+SIGNER, KEY_LINE = Signer.new("ops-1")
 GRANTS = """
 [[commands.grants]]
 users = ["UADA"]

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from agent.commands.payload import Command, Reply
 from tests.fakes.slack import Channel, Said
 from tests.fakes.slack_app import FakeApp
 from tests.fakes.slack_socket import Sent
-from tests.integration.office import Host, office
+from tests.integration.agents import Make
+from tests.integration.office import SIGNER, Host, office
 from tests.services import Mosquitto, eventually
 
 pytestmark = pytest.mark.services
@@ -449,3 +452,35 @@ async def test_by_http_the_same(
         assert await slack.posted(f"{collector.url}/slack/interactive", pressed) == (200, "")
         await eventually(lambda: len(web.ran) == 2, "the second command")
         assert slack.sockets.opened == 0
+
+
+async def test_a_real_host_does_what_slack_asks(stage: Stage, make: Make) -> None:
+    """`tocsin run`, trusting the collector's key: it measures, and refuses what it does not allow. Both audits tell."""
+    agent = make(
+        stage.broker,
+        more=f'[commands]\ntrusted_keys = ["{SIGNER.public}"]\nallow = ["status", "probe"]\n',
+    )
+    agent.level.write_text("42")
+    agent.start()
+    async with stage.office() as collector:
+        await ready(stage, collector, "t-1")
+        sent = await stage.asks("probe t-1 switch")
+        said = await only(stage.slack, stage.ops, "1 done")
+        assert "switch.level" in said.everything
+        assert "42" in said.everything
+        assert sent.in_time
+        other = stage.slack.add_channel("#other")
+        await stage.slack.slash("top t-1", user="UADA", channel=other)
+        refused = await only(stage.slack, other, "1 refused")
+        assert "allow" in refused.everything
+        rows = await audited(collector, "done")
+        assert (rows[0]["actor"], rows[0]["hosts"]) == ("slack:UADA", ["t-1"])
+    listed = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "agent", "audit", "-c", str(agent.config), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert '"actor":"slack:UADA"' in listed.stdout
+    await agent.stop()

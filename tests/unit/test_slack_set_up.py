@@ -143,4 +143,4 @@ async def test_the_command_ends_by_what_it_finds(
     assert "FAULT scope chat:write is missing" in out
     assert "Reinstall" in out
     assert slack.token not in out
-    assert len(BOT_SCOPES) == 11
+    assert len(BOT_SCOPES) == 12

@@ -23,7 +23,10 @@ from tests.fakes.collector import NOW, FakeFleet, FakeReader, host_entry, incide
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs/openapi.yaml").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]
-PAGES = {"/", "/login", "/logout", "/hosts/{host}", "/incidents", "/incidents/{incident}", "/gallery", "/static/{name}"}
+PAGES = {
+    *("/", "/login", "/logout", "/hosts/{host}", "/incidents", "/incidents/{incident}"),
+    *("/gallery", "/audit", "/static/{name}"),
+}
 """For people, not part of the API."""
 
 
