@@ -102,7 +102,7 @@ class Daemon:
         after, parts = self.config, self._parts
         parts.scheduler.apply(setup.planned)
         self._vitals.keep([OWN_PROBE, *(planned.name for planned in setup.planned)])
-        self._tell(parts.engine.reload(thresholds(after)))
+        self._tell(parts.engine.reload(thresholds(after), after.maintenance))
         if after.slack != before.slack or after.slack.bot_token is not None:  # under its name may be a new token
             parts.mouth.now = messenger(after.slack, self._output)
             parts.mouth.warm()
