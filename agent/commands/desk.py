@@ -172,7 +172,7 @@ class Desk:
         if over_mqtt and command.verb not in self._settings().allow:
             raise CommandError("not_allowed", f"{command.verb} is not in commands.allow of this host")
         if verb.where != "host" or command.verb not in self._works:
-            raise CommandError("unknown_verb", f"{command.verb} is no verb of hosts")
+            raise CommandError("unknown_verb", f"{command.verb} is nothing that this host's agent can do")
         verbs.check(command.verb, command.args)
         if over_mqtt and not self._commands.take(self._clock.monotonic()):
             raise CommandError("rate", "too many commands in a short time")
