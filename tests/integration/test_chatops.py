@@ -128,23 +128,23 @@ async def test_a_member_of_a_granted_group_may(
         assert len(slack.called("usergroups.users.list")) == 1
 
 
-async def test_the_acknowledgement_waits_for_no_database(
-    stage: Stage,
-) -> None:
+@pytest.mark.parametrize("kind", ["refuses", "hangs"])
+async def test_the_acknowledgement_waits_for_no_database(stage: Stage, kind: str) -> None:
     """Nor does the command: what needs no memory works, what does says so, and the audit is written later."""
-    slack = stage.slack
-    web = stage.host("web-1")
-    more = f'store = "mysql://root@127.0.0.1:{1}/away"'
-    async with stage.office(more=more) as collector:
+    slack, web = stage.slack, stage.host("web-1")
+    hanging = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1")
+    port = hanging.sockets[0].getsockname()[1] if kind == "hangs" else 1
+    async with stage.office(more=f'store = "mysql://root@127.0.0.1:{port}/away"') as collector:
         await eventually(lambda: slack.sockets.connections and collector.stats.broker_up, "socket and broker")
         await eventually(lambda: collector.fleet.host("web-1"), "the host")
         sent = [await stage.asks(text) for text in ("incidents", "top web-1", "hosts")]
         await slack.until(lambda: all(one.in_time for one in sent))
         await slack.until(lambda: any("The database is away" in said for said in whispers(slack)))
-        await slack.until(lambda: len([s for s in slack.messages("#ops") if "went well" in s.everything]) == 1)
+        await slack.until(lambda: "went well" in shown(slack, stage.ops))
         assert [command.verb for command in web.ran] == ["top"]
         assert collector.office.auditor.waiting >= 4
         assert not collector.stats.store_up
+    hanging.close()
 
 
 async def test_of_two_collectors_one_answers_and_never_twice(
