@@ -52,8 +52,8 @@ class Delivery(msgspec.Struct):
         return self.incident.state == "resolved"
 
     def next(self) -> Operation | None:
-        """What to do now, if anything."""
-        if self.state == "dead":
+        """What to do now, if anything. What is muted is not posted, but a message that is there goes on to be true."""
+        if self.state == "dead" or (self.incident.muted and not self.ts and self.state != "ambiguous"):
             return None
         if self.state == "ambiguous":
             return "find"

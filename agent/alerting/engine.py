@@ -10,16 +10,20 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent.alerting.incident import amend
 from agent.alerting.memory import Memory, Pair, pair_key
+from agent.alerting.muting import Muting
+from agent.alerting.silence import Silence
 from agent.alerting.state import State
 from agent.alerting.threshold import Rule, compile_rule
 from agent.alerting.watch import Host, Watch
+from agent.alerting.witness import Nobody, Witness
 from agent.clock import Clock
-from agent.config.schema import ThresholdConfig
-from agent.model import Incident, ProbeResult, Transition
+from agent.config.schema import MaintenanceConfig, ThresholdConfig
+from agent.model import Evidence, Incident, ProbeResult, Transition, TransitionKind
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +37,16 @@ class Engine:
     spool, then, when the spool has committed, `mark_shipped`.
     """
 
-    def __init__(self, state: State, host: str, clock: Clock, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, state: State, host: str, clock: Clock, rng: random.Random | None = None, witness: Witness | None = None
+    ) -> None:
         """`state` stays the caller's to share with the outbox; `aclose` closes it."""
         self.state = state
+        self._clock = clock
         self._memory = Memory(state, clock)
-        self._host = Host(host, clock, rng or random.Random(), self._memory, {})
+        rng = rng or random.Random()
+        self._muting = Muting(state, clock, rng)
+        self._host = Host(host, clock, rng, self._memory, {}, witness or Nobody(), self._muted)
         self._watches: dict[str, Watch] = {}
         self._by_metric: dict[str, list[Watch]] = {}
         self._absences: list[Watch] = []
@@ -51,15 +60,18 @@ class Engine:
         host: str,
         clock: Clock,
         rng: random.Random | None = None,
+        *,
+        maintenance: Sequence[MaintenanceConfig] = (),
+        witness: Witness | None = None,
     ) -> Engine:
         """Go on where the last process ended; open incidents whose rule has gone or changed are resolved."""
-        engine = cls(await State.open(path), host, clock, rng)
-        engine.start(thresholds)
+        engine = cls(await State.open(path), host, clock, rng, witness)
+        engine.start(thresholds, maintenance)
         return engine
 
-    def start(self, thresholds: Sequence[ThresholdConfig]) -> None:
+    def start(self, thresholds: Sequence[ThresholdConfig], maintenance: Sequence[MaintenanceConfig] = ()) -> None:
         """Compile the rules and put back what the state file holds; once, before anything else."""
-        self._compile(thresholds)
+        self._compile(thresholds, maintenance)
         self._unshipped = self._memory.pairs()
         departed: dict[str, Watch] = {}
         for fact, track in self._memory.tracks():
@@ -91,16 +103,20 @@ class Engine:
         return self._keep(pairs)
 
     def tick(self) -> list[Pair]:
-        """Look for series that fell silent. Called about once a second."""
+        """Look for series that fell silent, and for what begins or ceases to be muted. Called about once a second."""
         pairs: list[Pair] = []
         for watch in self._absences:
             watch.seek_silence(pairs)
+        self._muting.expire()
+        self._review(pairs)
         return self._keep(pairs)
 
-    def reload(self, thresholds: Sequence[ThresholdConfig]) -> list[Pair]:
+    def reload(
+        self, thresholds: Sequence[ThresholdConfig], maintenance: Sequence[MaintenanceConfig] = ()
+    ) -> list[Pair]:
         """New rules. One that means the same keeps its memory; the open incidents of others are resolved."""
         before = self._watches
-        self._compile(thresholds)
+        self._compile(thresholds, maintenance)
         departed: dict[str, Watch] = {}
         for name, watch in before.items():
             after = self._watches.get(name)
@@ -114,6 +130,50 @@ class Engine:
         """The open ones, oldest first."""
         found = [incident for watch in self._watches.values() for incident in watch.incidents()]
         return sorted(found, key=lambda incident: incident.id)
+
+    # -- what people do
+
+    def silence(self, match: str, seconds: float, author: str, reason: str) -> tuple[Silence, list[Pair]]:
+        """Hold back what matches, from now on for `seconds`. ValueError tells what was expected."""
+        silence = self._muting.add(match, seconds, author, reason)
+        pairs: list[Pair] = []
+        self._review(pairs)
+        return silence, self._keep(pairs)
+
+    def unsilence(self, silence_id: str, author: str) -> list[Pair]:
+        """End a silence before its time; KeyError where there is none."""
+        self._muting.remove(silence_id)
+        log.info("silence ended", extra={"silence": silence_id, "author": author})
+        pairs: list[Pair] = []
+        self._review(pairs)
+        return self._keep(pairs)
+
+    def silences(self) -> list[Silence]:
+        """Those that hold, oldest first."""
+        return self._muting.silences()
+
+    def acknowledge(self, incident_id: str, by: str) -> list[Pair]:
+        """Somebody looks after it. KeyError where none of this id is open; a second time changes nothing."""
+        now = self._clock.now()
+
+        def change(incident: Incident) -> Pair | None:
+            if incident.acknowledged_by:
+                return None
+            kind = TransitionKind.ACKNOWLEDGED
+            return amend(incident, kind, now, by, acknowledged_by=by, acknowledged_at=now)
+
+        return self._amend(incident_id, change)
+
+    def add_evidence(self, incident_id: str, evidence: tuple[Evidence, ...]) -> list[Pair]:
+        """What was found out after it opened. KeyError where none of this id is open."""
+
+        def change(incident: Incident) -> Pair | None:
+            known = {found.title for found in evidence}
+            kept = tuple(found for found in incident.evidence if found.title not in known)
+            after = (*kept, *evidence)
+            return amend(incident, TransitionKind.EVIDENCE, self._clock.now(), evidence=after) if evidence else None
+
+        return self._amend(incident_id, change)
 
     def faults(self) -> list[str]:
         """What is wrong with rules since the last (re)load, each told in the log once."""
@@ -139,6 +199,31 @@ class Engine:
     async def aclose(self) -> None:
         await self.state.aclose()
 
+    def _amend(self, incident_id: str, change: Callable[[Incident], Pair | None]) -> list[Pair]:
+        if all(incident.id != incident_id for incident in self.incidents()):
+            raise KeyError(incident_id)
+        pairs: list[Pair] = []
+        for watch in self._watches.values():
+            watch.amend(lambda incident: change(incident) if incident.id == incident_id else None, pairs)
+        return self._keep(pairs)
+
+    def _muted(self, incident: Incident) -> str:
+        return "" if self._muting.idle else self._muting.words(incident, self.incidents())
+
+    def _review(self, pairs: list[Pair]) -> None:
+        """Let every open incident say whether, and why, it is muted now."""
+        now = self._clock.now()
+
+        def change(incident: Incident) -> Pair | None:
+            words = self._muted(incident)
+            if words == incident.muted:
+                return None
+            kind = TransitionKind.MUTED if words else TransitionKind.UNMUTED
+            return amend(incident, kind, now, words or incident.muted, muted=words)
+
+        for watch in self._watches.values():
+            watch.amend(change, pairs)
+
     def _keep(self, pairs: list[Pair]) -> list[Pair]:
         for incident, transition in pairs:
             self._unshipped[pair_key(incident.id, transition.version)] = (incident, transition)
@@ -150,9 +235,10 @@ class Engine:
             watch.abandon(CHANGED if name in self._watches else REMOVED, pairs)
         return self._keep(pairs)
 
-    def _compile(self, thresholds: Sequence[ThresholdConfig]) -> None:
+    def _compile(self, thresholds: Sequence[ThresholdConfig], maintenance: Sequence[MaintenanceConfig]) -> None:
         """Rules with faults are left out and told; of two with one name the first is kept."""
         self._host.faults.clear()
+        self._muting.configure(thresholds, maintenance)
         self._watches, self._by_metric = {}, {}
         for config in thresholds:
             if not config.enabled:

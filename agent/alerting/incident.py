@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from agent.model import Incident, Labels, Severity, Transition, TransitionKind
+from agent.model import Evidence, Incident, Labels, Severity, Transition, TransitionKind
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -24,6 +25,7 @@ class Breach:
     labels: Labels
     unit: str = ""
     runbook: str = ""
+    history: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,17 @@ class Reading:
     grade: str = ""
     summary: str = ""
     note: str = ""
+    evidence: tuple[Evidence, ...] = ()
 
 
 def new_id(now: float, rng: random.Random) -> str:
     """Short, unique, URL-safe, and sorts by time: 9 letters of milliseconds, then 7 (35 bits) of chance."""
-    return "inc_" + _base32(int(now * 1000), 9) + _base32(rng.getrandbits(35), 7)
+    return "inc_" + new_token(now, rng)
+
+
+def new_token(now: float, rng: random.Random) -> str:
+    """What comes after "inc_"."""
+    return _base32(int(now * 1000), 9) + _base32(rng.getrandbits(35), 7)
 
 
 def open_incident(incident_id: str, breach: Breach, reading: Reading) -> tuple[Incident, Transition]:
@@ -69,6 +77,8 @@ def open_incident(incident_id: str, breach: Breach, reading: Reading) -> tuple[I
         summary=reading.summary,
         runbook=breach.runbook,
         peak_value=reading.peak,
+        history=breach.history,
+        evidence=reading.evidence,
     )
     return incident, _transition(incident, TransitionKind.OPENED, reading)
 
@@ -94,9 +104,20 @@ def advance(incident: Incident, reading: Reading) -> tuple[Incident, Transition]
         grade=reading.grade,
         summary=reading.summary or incident.summary,
         peak_value=reading.peak,
+        evidence=reading.evidence or incident.evidence,
     )
     kind = TransitionKind.ESCALATED if rises else TransitionKind.DEESCALATED
     return after, _transition(after, kind, reading)
+
+
+def amend(
+    incident: Incident, kind: TransitionKind, now: float, note: str = "", **changes: Any
+) -> tuple[Incident, Transition]:
+    """The next version with other things than its severity changed. ValueError on a resolved incident."""
+    if incident.state != "open":
+        raise ValueError(f"{incident.id} is resolved, and stays as it is")
+    after = msgspec.structs.replace(incident, updated_at=now, version=incident.version + 1, **changes)
+    return after, Transition(incident.id, after.version, kind, incident.severity, now, None, note)
 
 
 def _resolve(incident: Incident, reading: Reading) -> tuple[Incident, Transition]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.alerting.threshold import glob
+from agent.config.match import glob
 from agent.config.schema import SlackRoute
 from agent.model import Incident, Severity
 

@@ -11,6 +11,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
+from agent.config.match import glob
 from agent.config.schema import ThresholdConfig
 from agent.config.units import Quantity
 from agent.model import Labels, Severity
@@ -149,11 +150,6 @@ def compile_rule(config: ThresholdConfig) -> tuple[Rule | None, list[str]]:
         key=_key(config),
     )
     return rule, []
-
-
-def glob(pattern: str) -> re.Pattern[str]:
-    """`*` stands for any run of characters, all else for itself."""
-    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
 
 
 def _levels(config: ThresholdConfig) -> tuple[Level, ...]:

@@ -6,16 +6,20 @@ import logging
 import math
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
+
+import msgspec
 
 from agent.alerting.figure import duration, figure
 from agent.alerting.grade import grade, scale_of
 from agent.alerting.incident import Breach, Reading, advance, new_id, open_incident
 from agent.alerting.memory import HEARD_EVERY, IncidentFact, Kind, Memory, Pair, Series, Track, TrackFact
 from agent.alerting.threshold import Rule, evaluate, interrupt
+from agent.alerting.witness import Witness
 from agent.clock import Clock
-from agent.model import Incident, Labels, Metric, Severity
+from agent.model import Evidence, Incident, Labels, Metric, Severity
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ class Host:
     rng: random.Random
     memory: Memory
     faults: dict[str, None]
+    witness: Witness
+    muted: Callable[[Incident], str]
 
     def fault(self, text: str) -> None:
         """Told in the log once."""
@@ -127,9 +133,16 @@ class Watch:
             peak=track.worst,
             grade="" if scale is None else grade(scale, value),
             summary=self._summary(track, value, limit),
+            evidence=self._evidence(track, severity),
         )
         begun = min((since for since in track.state.since if since is not None), default=track.seen)
         track.incident = self._move(incident, reading, "value", track, pairs, begun=begun)
+
+    def _evidence(self, track: Track, severity: Severity) -> tuple[Evidence, ...]:
+        """Looked for when it opens or gets worse."""
+        if track.incident is not None and severity.rank <= track.incident.severity.rank:
+            return ()
+        return self._host.witness.evidence(self.rule.metric, track.labels)
 
     # -- absence
 
@@ -210,11 +223,31 @@ class Watch:
         """One transition, remembered and told; returns the incident if it is open afterwards."""
         if current is None:
             current_id = new_id(reading.time, self._host.rng)
-            pair: Pair | None = open_incident(current_id, self._breach(reading, kind, track, begun), reading)
+            pair: Pair | None = self._open(current_id, self._breach(reading, kind, track, begun), reading)
         else:
             pair = advance(current, reading)
         if pair is None:
             return current
+        self._remember(pair, kind, pairs)
+        incident, _ = pair
+        return incident if incident.state == "open" else None
+
+    def _open(self, incident_id: str, breach: Breach, reading: Reading) -> Pair:
+        incident, transition = open_incident(incident_id, breach, reading)
+        return msgspec.structs.replace(incident, muted=self._host.muted(incident)), transition
+
+    def amend(self, change: Callable[[Incident], Pair | None], pairs: list[Pair]) -> None:
+        """Let `change` make a new version of each open incident, or None where nothing is to change."""
+        for track in [*self._tracks.values(), *([self._waiting] if self._waiting else [])]:
+            silent: Kind = "waiting" if track is self._waiting else "absence"
+            if track.incident is not None and (pair := change(track.incident)) is not None:
+                track.incident = pair[0]
+                self._remember(pair, "value", pairs)
+            if track.absence is not None and (pair := change(track.absence)) is not None:
+                track.absence = pair[0]
+                self._remember(pair, silent, pairs)
+
+    def _remember(self, pair: Pair, kind: Kind, pairs: list[Pair]) -> None:
         incident, transition = pair
         self._host.memory.keep_pair(incident, transition, self.rule.key, kind)
         pairs.append(pair)
@@ -231,7 +264,6 @@ class Watch:
                 "note": transition.note,
             },
         )
-        return incident if incident.state == "open" else None
 
     def _breach(self, reading: Reading, kind: Kind, track: Track, begun: float) -> Breach:
         return Breach(
@@ -243,6 +275,7 @@ class Watch:
             labels=track.labels,
             unit=track.unit if kind == "value" else "seconds",
             runbook=self.rule.config.runbook,
+            history=self._host.witness.history(self.rule.metric, track.labels),
         )
 
     def _keep(self, series: Series, track: Track) -> None:

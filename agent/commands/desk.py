@@ -44,7 +44,10 @@ Tell = Callable[[Reply], None]
 
 
 class Desk:
-    """`works` binds verbs to what they do; `settings` gives the present `[commands]`; `say` answers over MQTT."""
+    """`works` binds verbs to what they do; `settings` gives the present `[commands]`; `say` answers over MQTT.
+
+    `accepted` and `refused` count since the start; floods and replays are among the refused.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Desk:
         self._refusals = {True: Allowance(20, 1, clock.monotonic()), False: Allowance(20, 0.1, clock.monotonic())}
         self._uncounted = 0
         self._closed = False
+        self.accepted = self.refused = 0
 
     def submit(self, raw: bytes) -> None:
         """A message of the `commands` topic. Never blocks, never raises."""
@@ -85,11 +89,15 @@ class Desk:
             await self._recover()
         while True:
             raw = await self._inbox.get()
-            if not self._closed:
+            try:
                 await self.consider(raw)
+            except Exception:  # the border of a command: one must not end the taking of others
+                log.exception("a command could not be considered")
 
     async def consider(self, raw: bytes) -> None:
         """One message, to its refusal or until it is begun."""
+        if self._closed:
+            return
         try:
             command, key = gate.genuine(raw, self._host, self._settings())
         except CommandError as error:
@@ -142,6 +150,7 @@ class Desk:
             entry = self._entry(command, "accepted", origin)
             await self._write(lambda: journal.consume(command, reply, entry, wanted=over_mqtt))
             lane.enter()
+            self.accepted += 1
             task = asyncio.ensure_future(self._perform(command, origin, lane, work, tell))
             self._running[command.id] = reply, task
         task.add_done_callback(lambda _: self._running.pop(command.id, None))
@@ -163,7 +172,7 @@ class Desk:
         if over_mqtt and command.verb not in self._settings().allow:
             raise CommandError("not_allowed", f"{command.verb} is not in commands.allow of this host")
         if verb.where != "host" or command.verb not in self._works:
-            raise CommandError("unknown_verb", f"{command.verb} is no verb of hosts")
+            raise CommandError("unknown_verb", f"{command.verb} is nothing that this host's agent can do")
         verbs.check(command.verb, command.args)
         if over_mqtt and not self._commands.take(self._clock.monotonic()):
             raise CommandError("rate", "too many commands in a short time")
@@ -239,6 +248,7 @@ class Desk:
 
         A flood is only counted, and not answered: it must fill neither disk nor log nor the line to the broker.
         """
+        self.refused += 1
         if not self._refusals[genuine].take(self._clock.monotonic()):
             self._uncounted += 1
             return

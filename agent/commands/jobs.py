@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from agent.commands.leash import Leash
 from agent.commands.payload import Args
 from agent.config.decode import Fault, decode
 from agent.config.ownership import read_owned
@@ -83,13 +84,14 @@ def argv(job: JobConfig, args: Args) -> list[str]:
     return [str(given[match[1]]) if (match := _PLACE.fullmatch(item)) else item for item in job.argv]
 
 
-async def run(job: JobConfig, arguments: list[str]) -> Finished:
+async def run(job: JobConfig, arguments: list[str], leash: Leash) -> Finished:
     """Run to its end or to its deadline, at which the whole group is killed; also when we are cancelled.
 
     CommandError("job") where it cannot be started.
     """
     with _Tail() as tail:
         process = await _start(job, arguments, tail)
+        leash.hold(process.pid)
         code: int | None = None
         try:
             with contextlib.suppress(TimeoutError):
@@ -97,6 +99,7 @@ async def run(job: JobConfig, arguments: list[str]) -> Finished:
                     code = await process.wait()
         finally:
             await _end(process)
+            leash.release()
         return Finished(code, _printable(tail.take()))
 
 
@@ -185,9 +188,7 @@ def _environment(job: JobConfig) -> dict[str, str]:
 
 def _printable(raw: bytes) -> str:
     text = raw.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 def _faults(name: str, job: JobConfig) -> list[Fault]:

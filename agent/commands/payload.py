@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 import secrets
 from typing import Any, Literal, TypeVar
@@ -170,7 +171,7 @@ def decode_reply(raw: bytes) -> Reply:
     try:
         reply = msgspec.json.decode(raw, type=Reply)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CommandError("malformed", str(error)) from error
+        raise CommandError("malformed", str(error)[:200]) from error
     if not ID.fullmatch(reply.id) or not _HOST.fullmatch(reply.host) or len(reply.text) > MAX_TEXT:
         raise CommandError("malformed", "a reply without a proper id, host or text")
     return reply
@@ -183,10 +184,13 @@ def _read(raw: bytes, kind: type[T], longest: int) -> T:
     if len(raw) > longest:
         raise CommandError("malformed", f"{len(raw)} bytes, more than {longest}")
     try:
-        table = json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+        table = json.loads(
+            raw.decode(), object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_whole, parse_float=_finite
+        )
         value: T = msgspec.convert(table, kind)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers without end, other types
-        raise CommandError("malformed", str(error)[:200]) from error
+        detail = str(error)[:200].encode("ascii", "backslashreplace").decode()  # it may name what was sent
+        raise CommandError("malformed", detail) from error
     return value
 
 
@@ -195,6 +199,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise ValueError("a key is there twice")
     return table
+
+
+def _whole(text: str) -> int:
+    """What a double holds exactly: other readers would see another number."""
+    value = int(text)
+    if abs(value) > 2**53:
+        raise ValueError("a whole number out of range")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number out of range")
+    return value
 
 
 def _no_constant(name: str) -> None:

@@ -40,6 +40,7 @@ def faults(config: Config) -> Iterator[Fault]:
     for name, probe in config.probes.items():
         yield from _probe(name, probe, float(config.agent.interval))
     yield from _thresholds(config.thresholds)
+    yield from _depends(config.thresholds)
     yield from _health(config.health)
     for key in ("base_url", "dashboard_url"):
         yield from _url(("slack", key), getattr(config.slack, key), ("http", "https"))
@@ -146,6 +147,24 @@ def _thresholds(thresholds: tuple[ThresholdConfig, ...]) -> Iterator[Fault]:
                 yield Fault((*keys, key), "expected a text that is not empty")
         yield from _of(keys, threshold.of)
         yield from _bounds(keys, threshold)
+
+
+def _depends(thresholds: tuple[ThresholdConfig, ...]) -> Iterator[Fault]:
+    """Names that are there, and no way that leads back to where it began."""
+    causes = {threshold.name: threshold.depends_on for threshold in thresholds}
+    for index, threshold in enumerate(thresholds):
+        keys: Keys = ("thresholds", index, "depends_on")
+        for name in threshold.depends_on:
+            if name not in causes:
+                yield Fault(keys, f"no threshold is named {name[:80]!r}; expected one of this file")
+        reached, ahead = set[str](), list(threshold.depends_on)
+        while ahead:
+            name = ahead.pop()
+            if name not in reached:
+                reached.add(name)
+                ahead += causes.get(name, ())
+        if threshold.name in reached:
+            yield Fault(keys, "it depends on itself in the end; expected a cause that does not need this one")
 
 
 def _of(keys: Keys, text: str) -> Iterator[Fault]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from agent.config.hours import Hours
 from agent.config.keys import KeySource
+from agent.config.match import Match
 from agent.config.secret import Secret
 from agent.config.units import Duration, Percent, Quantity, Size
 from agent.model import Labels
@@ -90,7 +93,39 @@ class ThresholdConfig(Table, frozen=True):
     absent: Literal["warning", "critical"] = "warning"
     summary: str = ""
     runbook: str = ""
+    depends_on: tuple[str, ...] = ()
+    """While an incident of one of these is open, this rule's are not told: they are explained by it."""
     enabled: bool = True
+
+
+class MaintenanceConfig(Table, frozen=True):
+    """`[[maintenance]]`: incidents that match are not told between `start` and `end`, or at `hours` on `days`.
+
+    `match` as in a silence: "host=web-*,threshold=disk*", or a threshold's name. `hours` may run over midnight.
+    """
+
+    name: str
+    match: str = "*"
+    start: datetime | None = None
+    end: datetime | None = None
+    days: str = ""
+    hours: str = ""
+    timezone: str = ""
+
+    def __post_init__(self) -> None:
+        Match.parse(self.match)
+        Hours.parse(self.days, self.hours, self.timezone)
+        for moment in (self.start, self.end):
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError("start and end: expected a moment with its zone, such as 2026-12-24T22:00:00+01:00")
+        if not self.recurring and (self.start is None or self.end is None):
+            raise ValueError("expected start and end, or days and hours")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise ValueError("end: expected a moment after start")
+
+    @property
+    def recurring(self) -> bool:
+        return bool(self.days or self.hours)
 
 
 class SlackRoute(Table, frozen=True):
@@ -176,6 +211,7 @@ class Config(Table, frozen=True):
     spool: SpoolConfig = SpoolConfig()
     probes: dict[str, ProbeConfig] = {}
     thresholds: tuple[ThresholdConfig, ...] = ()
+    maintenance: tuple[MaintenanceConfig, ...] = ()
     health: dict[str, float] = {}
     slack: SlackConfig = SlackConfig()
     collector: CollectorConfig = CollectorConfig()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from agent.alerting.memory import Pair
 from agent.clock import Clock
 from agent.commands.control import Control
 from agent.commands.desk import Desk
 from agent.commands.payload import Reply, encode_reply
 from agent.config.schema import CommandsConfig
 from agent.daemon.parts import Identity, Parts
+from agent.daemon.self_probe import Figure
 from agent.daemon.setup import Setup
 from agent.daemon.verbs import Verbs
 from agent.model import ProbeResult
@@ -20,16 +22,23 @@ log = logging.getLogger(__name__)
 
 
 class Intake:
-    """`setup` gives the present one; `line` says how the agent does."""
+    """`setup` gives the present one; `line` and `tell` as in Verbs."""
 
     def __init__(
-        self, parts: Parts, identity: Identity, setup: Callable[[], Setup], clock: Clock, line: Callable[[], str]
+        self,
+        parts: Parts,
+        identity: Identity,
+        setup: Callable[[], Setup],
+        clock: Clock,
+        *,
+        line: Callable[[], str],
+        tell: Callable[[list[Pair]], None],
     ) -> None:
         self._host = identity.host
         self._parts = parts
         self._setup = setup
         directory = setup().config.agent.state_dir
-        self._verbs = Verbs(parts, setup, clock, line)
+        self._verbs = Verbs(parts, setup, clock, line, tell)
         self.desk = Desk(
             identity.host,
             directory,
@@ -42,6 +51,7 @@ class Intake:
         self._hears = False
 
     async def open(self) -> None:
+        self._verbs.open()
         await self._control.open()
         self.listen()
 
@@ -52,6 +62,12 @@ class Intake:
     async def aclose(self) -> None:
         await self._control.aclose()
         await self.desk.aclose()
+
+    def figures(self) -> list[Figure]:
+        return [
+            ("agent.commands_accepted", self.desk.accepted, "", "counter"),
+            ("agent.commands_refused", self.desk.refused, "", "counter"),
+        ]
 
     def observe(self, result: ProbeResult) -> None:
         self._verbs.observe(result)

@@ -71,7 +71,9 @@ class Parts:
         except OSError as error:
             raise UnavailableError(f"agent.state_dir {directory} cannot be made: {error.strerror}") from error
         spool = await Spool.open(directory, now.spool, identity.epoch, clock)
-        engine = await Engine.open(directory / "alerts.db", thresholds(now), identity.host, clock)
+        engine = await Engine.open(
+            directory / "alerts.db", thresholds(now), identity.host, clock, maintenance=now.maintenance
+        )
         mouth = Mouth(messenger(now.slack, output))
         slack = now.slack
         outbox = Outbox(engine.state, mouth, clock, channel=slack.channel, routes=slack.routes, on_change=on_deliveries)

@@ -19,7 +19,7 @@ from agent.daemon.guard import FATAL, guard
 from agent.daemon.intake import Intake
 from agent.daemon.parts import Identity, Parts, link, messenger, thresholds
 from agent.daemon.report import Report
-from agent.daemon.self_probe import SelfProbe, Vitals
+from agent.daemon.self_probe import Figure, SelfProbe, Vitals
 from agent.daemon.setup import Setup
 from agent.model import Incident, Metric, ProbeResult, Transition
 from agent.systemd import Notifier
@@ -104,7 +104,7 @@ class Daemon:
         after, parts = self.config, self._parts
         parts.scheduler.apply(setup.planned)
         self._vitals.keep([OWN_PROBE, *(planned.name for planned in setup.planned)])
-        self._tell(parts.engine.reload(thresholds(after)))
+        self._tell(parts.engine.reload(thresholds(after), after.maintenance))
         if after.slack != before.slack or after.slack.bot_token is not None:  # under its name may be a new token
             parts.mouth.now = messenger(after.slack, self._output)
             parts.mouth.warm()
@@ -132,10 +132,12 @@ class Daemon:
         )
         self._report = Report(parts, self.identity, self._vitals, self._clock)
         self._report.changed = changed
-        self._self_probe = SelfProbe(self._clock, self._vitals, self._report.figures)
+        self._self_probe = SelfProbe(self._clock, self._vitals, self._figures)
         directory = self.config.agent.state_dir
         self._alert_test = AlertTest(directory, self._clock, self._emit_test, parts.outbox.deliveries)
-        self._intake = Intake(parts, self.identity, lambda: self._setup, self._clock, self._status_line)
+        self._intake = Intake(
+            parts, self.identity, lambda: self._setup, self._clock, line=self._status_line, tell=self._tell
+        )
         await self._intake.open()
         parts.scheduler.apply(self._setup.planned)
         self._told.set()  # there may be transitions of the last process that the spool has not
@@ -238,6 +240,9 @@ class Daemon:
             self._alert_test.tick()
             self._report.publish_health()
             self._notifier.status(self._status_line())
+
+    def _figures(self) -> list[Figure]:
+        return [*self._report.figures(), *self._intake.figures()]
 
     def _status_line(self) -> str:
         return self._report.status_line(len(self._setup.planned))

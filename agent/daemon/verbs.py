@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from agent.alerting.figure import duration, figure
+from agent.alerting.memory import Pair
 from agent.clock import Clock
-from agent.commands import jobs
 from agent.commands.lanes import Outcome, Work
+from agent.commands.leash import Leash
 from agent.commands.payload import Args
 from agent.daemon.parts import Parts
 from agent.daemon.setup import Setup
 from agent.errors import CommandError
-from agent.model import Incident, Metric, ProbeResult
+from agent.model import Incident, Metric, ProbeResult, TransitionKind
 from agent.probing.plan import PlannedProbe
 from agent.probing.visit import Visits
 
@@ -25,14 +26,26 @@ SHOWN = 40
 
 
 class Verbs:
-    """`line` says how the agent does; `setup` is the present one. What cannot be done raises CommandError."""
+    """`line` says how the agent does, `tell` takes what moved an incident; `setup` is the present one.
 
-    def __init__(self, parts: Parts, setup: Callable[[], Setup], clock: Clock, line: Callable[[], str]) -> None:
+    What cannot be done raises CommandError.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        setup: Callable[[], Setup],
+        clock: Clock,
+        line: Callable[[], str],
+        tell: Callable[[list[Pair]], None],
+    ) -> None:
         self._parts = parts
         self._setup = setup
         self._clock = clock
         self._line = line
+        self._tell = tell
         self._visits = Visits(clock)
+        self._leash = Leash(setup().config.agent.state_dir)
         self._processes: ProbeResult | None = None
 
     def works(self) -> Mapping[str, Work]:
@@ -41,8 +54,16 @@ class Verbs:
             "top": self._top,
             "probe": self._probe,
             "advise": self._advise,
+            "silence": self._silence,
+            "unsilence": self._unsilence,
+            "silences": self._silences,
+            "ack": self._ack,
             "job": self._job,
         }
+
+    def open(self) -> None:
+        """End what an earlier agent has left."""
+        self._leash.pull()
 
     def observe(self, result: ProbeResult) -> None:
         """Every result passes here; one is kept."""
@@ -107,15 +128,57 @@ class Verbs:
                 return one
         raise CommandError("unknown_probe", f"no probe {name!r}; there are {', '.join(one.name for one in planned)}")
 
+    # -- holding back
+
+    async def _silence(self, args: Args, actor: str) -> Outcome:
+        match, seconds, reason = str(args["match"]), float(args["duration"]), str(args["reason"])
+        try:
+            silence, pairs = self._parts.engine.silence(match, seconds, actor, reason)
+        except ValueError as error:
+            raise CommandError("bad_arguments", str(error)) from error
+        self._tell(pairs)
+        held = sum(transition.kind == TransitionKind.MUTED for _, transition in pairs)
+        text = f"{silence.id}: {silence.match} is held back for {duration(seconds)}; {held} open incidents are"
+        return Outcome(text, {"silence": msgspec.to_builtins(silence), "incidents": [one.id for one, _ in pairs]})
+
+    async def _unsilence(self, args: Args, actor: str) -> Outcome:
+        silence_id = str(args["id"])
+        try:
+            pairs = self._parts.engine.unsilence(silence_id, actor)
+        except KeyError as error:
+            raise CommandError("unknown_silence", f"no silence {silence_id} holds") from error
+        self._tell(pairs)
+        return Outcome(f"{silence_id} has ended", {"incidents": [incident.id for incident, _ in pairs]})
+
+    async def _silences(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        silences, now = self._parts.engine.silences(), self._clock.now()
+        lines = [
+            f"{one.id}  {one.match}, {duration(one.until - now)} more, by {one.author}: {one.reason}"
+            for one in silences
+        ]
+        data = {"silences": [msgspec.to_builtins(one) for one in silences[: 5 * SHOWN]]}
+        return Outcome(_shown(lines) or "nothing is silenced", data)
+
+    async def _ack(self, args: Args, actor: str) -> Outcome:
+        incident_id = str(args["id"])
+        try:
+            pairs = self._parts.engine.acknowledge(incident_id, actor)
+        except KeyError as error:
+            raise CommandError("unknown_incident", f"no incident {incident_id} is open") from error
+        self._tell(pairs)
+        return Outcome(f"{incident_id}: {actor} looks after it" if pairs else f"{incident_id}: somebody does already")
+
     # -- doing
 
     async def _job(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        from agent.commands import jobs  # noqa: PLC0415 - few hosts have any
+
         known = jobs.load(self._setup().config.commands.jobs)
         name = str(args["name"])
         if name not in known:
             raise CommandError("unknown_job", f"no job {name!r}; there are {', '.join(known) or 'none'}")
         began = self._clock.monotonic()
-        finished = await jobs.run(known[name], jobs.argv(known[name], args))
+        finished = await jobs.run(known[name], jobs.argv(known[name], args), self._leash)
         took = self._clock.monotonic() - began
         how = f"ended at its deadline of {known[name].timeout:g} s" if finished.code is None else _exit(finished.code)
         text = f"{name}: {how}, {figure(took, 'seconds')}\n{finished.output}".rstrip()

@@ -46,20 +46,25 @@ class Visits:
 
         What the plugin raises otherwise goes up.
         """
-        probe = self._probes.get(planned.key) or planned.create()
+        kept = self._probes.get(planned.key)
+        probe = kept or planned.create()
         known = probe.actions()
         if action not in known:
             raise CommandError("unknown_action", _known(planned.name, known))
         self._probes[planned.key] = probe
         try:
             async with asyncio.timeout(PATIENCE):
-                await probe.open()
+                if kept is None:
+                    await probe.open()
                 lines: list[str] = await getattr(probe, action)(about)
         except (TimeoutError, BusyError) as error:
             raise CommandError("timeout", f"{planned.name} {action}: {error or 'no answer in time'}") from error
         except ValueError as error:
             await self._close(planned)
             raise CommandError("bad_arguments", str(error)) from error
+        except Exception:
+            await self._close(planned)
+            raise
         await self._close(planned)
         return [str(line) for line in lines]
 

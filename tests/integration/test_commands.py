@@ -200,6 +200,7 @@ async def test_killed_between_accept_and_result_it_is_interrupted(agent: Agent, 
     agent.process.wait()
     agent.start()
     await eventually(lambda: client.states(command)[-1:] == ["interrupted"], "word of what became of it")
+    await agent.says("a job outlived its agent and is ended")
     client.send(raw)
     await agent.says("was here before")
     assert marks(agent) == 1
@@ -255,6 +256,31 @@ async def test_what_each_verb_says(agent: Agent, client: Client) -> None:
     assert tocsin(agent, "advise", "disk")[0] == 0
     assert "cli:" in tocsin(agent, "audit")[1]
     assert await agent.stop() < 10
+
+
+async def test_an_incident_is_held_back_and_looked_after(agent: Agent, client: Client) -> None:
+    """By the command line, and by who was given the verbs."""
+    agent.config.write_text(agent.config.read_text().replace('"job"]', '"ack", "silence", "unsilence", "silences"]'))
+    agent.level.write_text("95")
+    agent.start()
+    await connected(agent)
+    await agent.says("incident changed")
+    incident = json.loads(tocsin(agent, "status", "--json")[1])["data"]["incidents"][0]
+    acknowledged = await client.ask("ack", {"id": incident["id"]})
+    assert "slack:U1 (ada) looks after it" in acknowledged.text
+    assert (await client.ask("ack", {"id": "inc_0"})).data["reason"] == "unknown_incident"
+    silence = await client.ask("silence", {"match": "level", "duration": 3600.0, "reason": "moving the data"})
+    assert silence.data["incidents"] == [incident["id"]]
+    shown = json.loads(tocsin(agent, "status", "--json")[1])["data"]["incidents"][0]
+    assert shown["acknowledged_by"] == "slack:U1 (ada)"
+    assert "moving the data" in shown["muted"]
+    code, said = tocsin(agent, "silences")
+    assert (code, said.split()[0]) == (0, silence.data["silence"]["id"])
+    assert tocsin(agent, "unsilence", silence.data["silence"]["id"])[0] == 0
+    assert (await client.ask("silences")).text == "nothing is silenced"
+    assert (await client.ask("silence", {"match": "=x", "duration": 60.0, "reason": "x"})).data["ok"] is False
+    assert tocsin(agent, "silence", "level", "2h", "the", "rest", "of", "it")[0] == 0
+    assert tocsin(agent, "silence", "level", "soon", "x")[0] == 2
 
 
 async def test_switched_on_and_off_by_a_reload(agent: Agent, client: Client) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from agent.commands import jobs
+from agent.commands.leash import FILE, Leash
 from agent.errors import CommandError
 from tests.services import eventually
 
@@ -107,7 +110,7 @@ def test_a_link_is_refused(file: Path) -> None:
 async def run(file: Path, argv: list[str], more: str = "", **args: str) -> jobs.Finished:
     items = ", ".join(f"'''{item}'''" for item in argv)
     job = jobs.load(write(file, f"[jobs.x]\nargv = [{items}]\n{more}\n"))["x"]
-    return await jobs.run(job, jobs.argv(job, {"name": "x", **args}))
+    return await jobs.run(job, jobs.argv(job, {"name": "x", **args}), Leash(file.parent))
 
 
 async def test_what_a_job_says_and_how_it_ends(file: Path) -> None:
@@ -157,6 +160,24 @@ async def test_cancelled_it_leaves_nothing_behind(file: Path, tmp_path: Path) ->
     task.cancel()
     await asyncio.wait({task})
     await eventually(lambda: gone(int(pids.read_text())), "its end")
+
+
+def test_what_an_agent_left_running_is_ended_by_the_next(tmp_path: Path) -> None:
+    leash = Leash(tmp_path)
+    with subprocess.Popen(["/bin/sleep", "300"], start_new_session=True) as left:
+        leash.hold(left.pid)
+        Leash(tmp_path).pull()
+        assert left.wait(10) == -signal.SIGKILL
+    assert not (tmp_path / FILE).exists()
+
+
+def test_another_process_under_the_same_number_is_let_alone(tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/sleep", "300"], start_new_session=True) as other:
+        for text in (f"{other.pid} 12345\n", f"{other.pid}\n", f"-{other.pid} 1\n", "1 x\n", "", "\0"):
+            (tmp_path / FILE).write_text(text)
+            Leash(tmp_path).pull()
+        assert other.poll() is None
+        other.kill()
 
 
 def gone(pid: int) -> bool:

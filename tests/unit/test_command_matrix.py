@@ -120,6 +120,7 @@ async def test_a_hundred_thousand_flipped_bits(office: Office) -> None:
     assert office.executed == []
     assert len(office.audit()) <= 25
     assert office.desk._uncounted > 99_000
+    assert office.desk.refused == 100_000
     await consider(raw)
     await office.settled()
     assert len(office.executed) == 1

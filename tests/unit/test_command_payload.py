@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,12 @@ def table(**changes: object) -> bytes:
         table(issued_at="1000"),
         table(issued_at=float("nan")),
         table(issued_at=float("inf")),
+        table().replace(b"1000.0", b"1e999"),
+        table().replace(b"1000.0", b"9" * 400),
+        table().replace(b"1000.0", b"-" + b"9" * 30),
+        table(args={"name": 2**54}),
+        table(args={"name": 2**200}),
+        table(**{"\ud800": 1}),
         b'{"id":' + b"[" * 3000,
         b"[]",
         b"9" * 4000,
@@ -141,6 +148,34 @@ def test_a_private_key_is_read_and_never_shown() -> None:
         with pytest.raises(ValueError, match="a private key") as fault:
             Signer.parse(other)
         assert other not in str(fault.value)
+
+
+def test_numbers_keep_their_type() -> None:
+    args = {"a": 5, "b": -7, "c": 5.5, "d": -(2**53)}
+    assert [(type(value), value) for value in payload.decode(table(args=args)).args.values()] == [
+        (int, 5),
+        (int, -7),
+        (float, 5.5),
+        (int, -(2**53)),
+    ]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(json.loads(payload.encode(GOOD)))), json_values))
+def test_whatever_stands_in_a_field_it_is_a_command_or_it_is_refused(changes: dict[str, object]) -> None:
+    """And what is a command can be written down again: no value gets in that the journal could not hold."""
+    try:
+        command = payload.decode(table(**changes))
+    except CommandError as refused:
+        msgspec.json.encode([refused.code, refused.detail])
+    else:
+        assert payload.decode(payload.encode(command)) == command
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent.collector.store.charts import MAX_POINTS, points
 from agent.collector.store.guard import guarded
-from agent.collector.store.rows import Counts, GapRow, HostRow, IncidentRow, ProbeRow, SeriesRow, TransitionRow
+from agent.collector.store.rows import (
+    Counts,
+    GapRow,
+    HostRow,
+    IncidentDetails,
+    IncidentRow,
+    ProbeRow,
+    SeriesRow,
+    TransitionRow,
+)
 from agent.collector.store.schema import envelopes, gaps, hosts, incidents, probes, quarantine, series, transitions
 from agent.model import Severity
 
@@ -182,5 +191,7 @@ def _struct(kind: Any, values: Any) -> Any:
 
 
 def _incident(row: dict[str, Any]) -> IncidentRow:
-    found: IncidentRow = _struct(IncidentRow, row | {"labels": msgspec.json.decode(row["labels"])})
+    details = msgspec.json.decode(row.pop("details") or "{}", type=IncidentDetails)
+    values = row | msgspec.structs.asdict(details) | {"labels": msgspec.json.decode(row["labels"])}
+    found: IncidentRow = _struct(IncidentRow, values)
     return found

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from agent.model import Incident, Labels, MetricKind
+from agent.model import Evidence, Incident, Labels, MetricKind
 
 
 class HostRow(msgspec.Struct, frozen=True):
@@ -58,12 +58,33 @@ class IncidentRow(msgspec.Struct, frozen=True):
     resolved_at: float | None
     acknowledged_by: str
     version: int
+    acknowledged_at: float | None = None
+    muted: str = ""
+    flapping: bool = False
+    forecast: str = ""
+    history: tuple[float | None, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     @classmethod
     def of(cls, host: str, incident: Incident) -> IncidentRow:
         """As the store would hand it out, for an incident that came from `host`."""
         values = {name: getattr(incident, name) for name in cls.__struct_fields__}
         return cls(**values | {"host": host})
+
+    def incident(self) -> Incident:
+        """As the host has sent it."""
+        return msgspec.convert(msgspec.to_builtins(self), Incident)
+
+
+class IncidentDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What of an incident is stored as one text: nobody searches for it. See `agent.model.Incident`."""
+
+    acknowledged_at: float | None = None
+    muted: str = ""
+    flapping: bool = False
+    forecast: str = ""
+    history: tuple[float | None, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 class TransitionRow(msgspec.Struct, frozen=True):

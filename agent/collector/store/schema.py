@@ -151,6 +151,7 @@ incidents = Table(
     Column("updated_at", Double, nullable=False),
     Column("resolved_at", Double),
     Column("acknowledged_by", String(191), nullable=False),
+    Column("details", LONG),
     Index("incidents_fired", "fired_at", "id"),
     Index("incidents_host", "host_id", "fired_at"),
     Index("incidents_state", "state", "fired_at"),

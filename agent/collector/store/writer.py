@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from sqlalchemy import delete, exc, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -11,8 +12,10 @@ from agent.clock import Clock
 from agent.collector.store.batch import Quarantined, Received, Written
 from agent.collector.store.dialect import Dialect, EnvelopeRow, Row, SampleRow, is_race
 from agent.collector.store.names import Names, canonical
+from agent.collector.store.rows import IncidentDetails
 from agent.collector.store.schema import envelopes, quarantine
 from agent.errors import StoreError
+from agent.model import Incident
 from agent.transport.wire import GapEnvelope, IncidentEnvelope, MetricsEnvelope, encode
 
 QUARANTINE_ROWS = 10_000
@@ -37,6 +40,7 @@ INCIDENT_COLUMNS = (
         "updated_at",
         "resolved_at",
         "acknowledged_by",
+        "details",
     ),
     "version",
 )
@@ -195,7 +199,7 @@ class _Rows:
             (
                 *(i.id, host, i.threshold, i.metric, canonical(i.labels), i.severity.value, i.peak.value, i.grade),
                 *(i.state, i.value, i.peak_value, i.limit, i.op, i.unit, i.summary, i.runbook, i.started_at),
-                *(i.fired_at, i.updated_at, i.resolved_at, i.acknowledged_by, i.version),
+                *(i.fired_at, i.updated_at, i.resolved_at, i.acknowledged_by, _details(i), i.version),
             )
         )
         self.transitions.append((host, i.id, t.version, t.kind.value, t.severity.value, t.time, t.value, t.note))
@@ -204,6 +208,10 @@ class _Rows:
         gap = envelope.gap
         ranges = encode(gap.ranges).decode()
         self.gaps.append((host, gap.epoch, gap.count, gap.reason, ranges, gap.first_time, gap.last_time, self._now))
+
+
+def _details(incident: Incident) -> str:
+    return encode(msgspec.convert(incident, IncidentDetails, from_attributes=True)).decode()
 
 
 def _series(row: SampleRow) -> int:

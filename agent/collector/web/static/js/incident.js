@@ -7,7 +7,8 @@ import { drawnUnit, labelled, moment, now, quantity, span } from "./format.js";
 import { SeriesTable } from "./series.js";
 import { deliveryWords, figures, pill, severityTone, since, title } from "./words.js";
 
-const WORDS = { opened: "Opened", escalated: "Escalated", deescalated: "Eased", reminded: "Still open", resolved: "Resolved" };
+const WORDS = { opened: "Opened", escalated: "Escalated", deescalated: "Eased", reminded: "Still open", resolved: "Resolved",
+  acknowledged: "Acknowledged", muted: "Held back", unmuted: "Told again", flapping: "Flapping", steady: "Steady again", evidence: "Evidence" };
 const BEFORE = 900;
 const AFTER = 300;
 
@@ -55,7 +56,7 @@ export class IncidentPage {
         incident.grade ? el("span", { class: "grade", text: `grade ${incident.grade}` }) : null),
       el("div", { class: "detail" }, this.plot,
         el("section", { class: "card" }, el("h2", { text: "Timeline" }), el("ol", { class: "timeline" }, ...transitions.map((step) => stepItem(step, incident)))),
-        el("div", { class: "aside" }, facts(incident), deliveryPart(incident.delivery))));
+        el("div", { class: "aside" }, facts(incident), ...(incident.evidence ?? []).map(evidencePart), deliveryPart(incident.delivery))));
   };
 
   async #plot() {
@@ -100,11 +101,18 @@ function facts(incident) {
     ["Worst", pill(incident.peak, severityTone(incident.peak))],
     ["Since", since(incident.started_at)],
     ["Lasted", incident.resolved_at ? span(Math.max(0, incident.resolved_at - incident.started_at)) : ""],
+    ["Forecast", incident.forecast],
     ["Taken by", incident.acknowledged_by],
+    ["Not told", incident.muted],
+    ["Flapping", incident.flapping ? "changes too often to be told each time" : ""],
     ["Runbook", runbook(incident.runbook)],
   ].filter(([, value]) => value);
   return el("section", { class: "card" }, el("h2", { text: "Facts" }),
     el("dl", {}, ...rows.flatMap(([name, value]) => [el("dt", { text: name }), typeof value === "string" ? el("dd", { text: value }) : el("dd", {}, value)])));
+}
+
+function evidencePart({ title, lines }) {
+  return el("section", { class: "card" }, el("h2", { text: title }), el("pre", { text: lines.join("\n") }));
 }
 
 /** A link only where it is one to the web; what a host sent may be anything. */
