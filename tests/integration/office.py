@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+
+import aiohttp
+import pytest
 
 from agent.clock import SystemClock
 from agent.collector.service import Collector, serve
@@ -18,8 +22,10 @@ from agent.config.schema import MqttConfig
 from agent.config.units import Duration
 from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link, Session
+from tests.fakes.slack import Channel, Said
 from tests.fakes.slack_app import FakeApp
-from tests.services import free_port
+from tests.fakes.slack_socket import Sent
+from tests.services import eventually, free_port
 
 SIGNER, KEY_LINE = Signer.new("ops-1")
 GRANTS = """
@@ -112,3 +118,67 @@ async def office(
     finally:
         stop.set()
         await task
+
+
+@dataclasses.dataclass
+class Stage:
+    """Slack with a channel, a broker, and the hosts that were started on it."""
+
+    slack: FakeApp
+    ops: Channel
+    broker: str
+    directory: Path
+    running: list[Host] = dataclasses.field(default_factory=list)
+
+    def host(self, name: str, answer: Any = None) -> Host:
+        self.running.append(Host(name, self.broker, answer))
+        self.running[-1].start()
+        return self.running[-1]
+
+    def office(self, **more: Any) -> contextlib.AbstractAsyncContextManager[Collector]:
+        return office(self.directory, self.broker, self.slack, **more)
+
+    async def asks(self, text: str, user: str = "UADA") -> Sent:
+        return await self.slack.slash(text, user=user, channel=self.ops)
+
+
+async def ready(stage: Stage, collector: Collector, *names: str) -> None:
+    await eventually(lambda: stage.slack.sockets.connections and collector.stats.broker_up, "socket and broker")
+    await eventually(lambda: collector.stats.store_up, "the database")
+    await eventually(
+        lambda: {entry["host"] for entry in collector.fleet.hosts()} >= set(names),
+        "hosts",
+    )
+
+
+async def audit(collector: Collector, **query: str) -> list[dict[str, Any]]:
+    async with aiohttp.ClientSession() as http, http.get(f"{collector.url}/api/v1/audit", params=query) as answer:
+        assert answer.status == 200
+        found: list[dict[str, Any]] = (await answer.json())["audit"]
+        return found
+
+
+async def audited(collector: Collector, outcome: str, count: int = 1) -> list[dict[str, Any]]:
+    for _ in range(200):
+        found = [row for row in await audit(collector) if row["outcome"] == outcome]
+        if len(found) >= count:
+            return found
+        await asyncio.sleep(0.05)
+    pytest.fail(f"no {count} of {outcome} in {await audit(collector)}")
+
+
+def whispers(slack: FakeApp) -> list[str]:
+    """What was said to one person alone, by either road."""
+    said = [call.arguments["text"] for call in slack.called("chat.postEphemeral")]
+    return said + [answer["text"] for url in slack.urls.values() for answer in url.answers]
+
+
+def shown(slack: FakeApp, channel: Channel) -> str:
+    return "".join(said.everything for said in slack.messages(channel.id))
+
+
+async def only(slack: FakeApp, channel: Channel, text: str) -> Said:
+    """The one message of the channel, once it says this."""
+    await slack.until(lambda: any(text in said.everything for said in slack.messages(channel.id)))
+    [said] = slack.messages(channel.id)
+    return said

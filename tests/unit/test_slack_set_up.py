@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from agent.cli import main
-from agent.config.schema import SlackConfig, SlackRoute
+from agent.config.rules import faults
+from agent.config.schema import Config, SlackConfig, SlackRoute
 from agent.config.secret import Secret
 from agent.config.units import Duration
 from agent.slack.check import Finding, findings
@@ -144,3 +145,18 @@ async def test_the_command_ends_by_what_it_finds(
     assert "Reinstall" in out
     assert slack.token not in out
     assert len(BOT_SCOPES) == 12
+
+
+@pytest.mark.parametrize(
+    ("slack", "place", "hint"),
+    [
+        ({"mode": "http"}, ("slack", "mode"), "slack.signing_secret"),
+        ({"app_token": Secret("env", "X")}, ("slack", "app_token"), "slack.bot_token"),
+        ({"mode": "http", "signing_secret": Secret("env", "X")}, None, ""),
+        ({}, None, ""),
+    ],
+)
+def test_what_a_mode_needs_is_asked_for(slack: dict[str, Any], place: tuple[str, str] | None, hint: str) -> None:
+    found = [fault for fault in faults(Config(slack=SlackConfig(**slack))) if fault.keys[0] == "slack"]
+    assert [fault.keys for fault in found] == ([place] if place else [])
+    assert all(hint in fault.text for fault in found)

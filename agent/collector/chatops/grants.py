@@ -16,6 +16,8 @@ FRESH = 300.0
 """Seconds for which the members of a user group are not asked for again."""
 USABLE = 3600.0
 """Seconds for which they are believed while Slack does not answer."""
+AGAIN = 30.0
+"""Seconds after which a group is asked for again that could not be."""
 FREE = frozenset({"help"})
 """What everybody may ask for."""
 
@@ -55,6 +57,7 @@ class Groups:
         self._ask = ask
         self._clock = clock
         self._known: dict[str, tuple[float, frozenset[str]]] = {}
+        self._failed: dict[str, float] = {}
 
     async def members(self, group: str) -> frozenset[str]:
         """Nobody, where the group cannot be asked for and was not known lately."""
@@ -62,9 +65,12 @@ class Groups:
         at, found = self._known.get(group, (float("-inf"), frozenset()))
         if now - at < FRESH:
             return found
+        if now - self._failed.get(group, float("-inf")) < AGAIN:
+            return found if now - at < USABLE else frozenset()
         try:
             found = await self._ask(group)
         except DeliveryError as error:
+            self._failed[group] = now
             log.warning("members of a user group are not known", extra={"group": group, "error": str(error)[:200]})
             return found if now - at < USABLE else frozenset()
         self._known[group] = now, found
@@ -79,7 +85,7 @@ class Grants:
         self._groups = groups
 
     async def of(self, user: str) -> Rights:
-        """Groups are asked for only where no grant names the user directly."""
+        """A group is asked for only where its grant does not name the user directly."""
         return Rights([grant for grant in self._grants if user in grant.users or await self._in_a_group(user, grant)])
 
     async def _in_a_group(self, user: str, grant: CommandGrant) -> bool:

@@ -10,11 +10,11 @@ from agent.clock import Clock
 from agent.collector.chatops import words
 from agent.collector.chatops.grants import Rights
 from agent.collector.chatops.orders import Order, Orders
-from agent.collector.chatops.plan import usage_of
+from agent.collector.chatops.plan import remembered, usage_of
 from agent.collector.fleet import Fleet
 from agent.collector.store import AuditLog, Reader
 from agent.commands import verbs
-from agent.errors import CommandError, StoreError
+from agent.errors import CommandError
 from agent.slack.answers import answer
 from agent.slack.blocks import Message
 
@@ -61,10 +61,7 @@ class Inquiries:
     async def _incidents(self, order: Order, rights: Rights) -> Message:
         verbs.parse("incidents", order.words)
         may = {entry["host"] for entry in self._entries("incidents", rights)}
-        try:
-            rows, more = await self._reader.incidents(None, "open", 500)
-        except StoreError:
-            raise _away() from None
+        rows, more = await remembered(self._reader.incidents(None, "open", 500))
         rows = [row for row in rows if row.host in may]
         title = f"{len(rows)}{' and more' if more else ''} open" if rows else "Nothing is wrong"
         return answer(title, words.incident_lines(rows[:MOST_ROWS], self._clock.now()), code=True)
@@ -78,10 +75,7 @@ class Inquiries:
         metric, _, labels = str(args["metric"]).partition("{")
         span = float(args.get("span", HOUR))
         now = self._clock.now()
-        try:
-            rows = await self._reader.series(host, metric, now - span, now, span / words.SPARK)
-        except StoreError:
-            raise _away() from None
+        rows = await remembered(self._reader.series(host, metric, now - span, now, span / words.SPARK))
         wanted = dict(pair.split("=", 1) for pair in labels.rstrip("}").split(",") if "=" in pair)
         rows = [row for row in rows if wanted.items() <= row.labels.items()]
         if not rows:
@@ -112,10 +106,7 @@ class Inquiries:
             asked["host"] = about
         elif about:
             asked["actor"] = about
-        try:
-            rows, _ = await self._audit.page(limit=MOST_ROWS, **asked)
-        except StoreError:
-            raise _away() from None
+        rows, _ = await remembered(self._audit.page(limit=MOST_ROWS, **asked))
         title = f"Who did what{f' ({about})' if about else ''}" if rows else f"Nothing is known of {about or 'anybody'}"
         return answer(title, words.audit_lines(rows), code=True)
 
@@ -129,10 +120,6 @@ class Inquiries:
 def _permit(rights: Rights, verb: str, host: str) -> None:
     if not rights.allows(verb, host):
         raise CommandError("no_grant", f"you have no grant for {verb} on {host[:63]}")
-
-
-def _away() -> CommandError:
-    return CommandError("database", "the database is away; what needs no memory works all the same")
 
 
 def _where(ids: Mapping[str, str]) -> str:

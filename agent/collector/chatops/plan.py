@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from agent.collector.chatops.fanout import HostState, States
 from agent.collector.chatops.grants import Rights
@@ -18,6 +20,9 @@ HOST_FIRST = frozenset({"status", "top", "probe", "advise", "job", "explain"})
 """Verbs whose first word is the host, or a glob over hosts."""
 OF_AN_INCIDENT = frozenset({"ack", "snooze"})
 MOST_HOSTS = 500
+REMEMBERED_WITHIN = 5.0
+"""Seconds that an engineer waits for a database that may never answer."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -95,13 +100,19 @@ class Planner:
         return (await self._incident(incident)).metric.partition(".")[0]
 
     async def _incident(self, incident: str) -> IncidentRow:
-        try:
-            row = await self._reader.incident(incident)
-        except StoreError:
-            raise CommandError("database", "whose incident this is only the database knows, and it is away") from None
+        row = await remembered(self._reader.incident(incident))
         if row is None:
             raise CommandError("unknown_incident", f"there is no incident {incident[:60]!r}")
         return row
+
+
+async def remembered(question: Awaitable[T]) -> T:
+    """What the database answers; CommandError where it is away, or as good as."""
+    try:
+        async with asyncio.timeout(REMEMBERED_WITHIN):
+            return await question
+    except (StoreError, TimeoutError):
+        raise CommandError("database", "the database is away; what needs no memory works all the same") from None
 
 
 def usage_of(verb: str) -> str:
