@@ -163,6 +163,8 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     asked_at: float = 0.0
     call: Transition | None = None
     """What the thread is still to be told."""
+    thread: str = ""
+    """The message in whose thread this one is; "" for a root."""
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from agent.alerting.bulletin import is_bulletin
 from agent.model import DeliveryState, Incident, Severity, Transition, TransitionKind
 
 Stage = Literal["pending", "sending", "delivered", "ambiguous", "dead"]
@@ -42,6 +43,14 @@ class Delivery(msgspec.Struct):
     error: str = ""
     generation: int = 1
     small: bool = False
+    bulletin: str = ""
+    """The storm in whose thread it is told, or the digest that tells of it."""
+    thread: str = ""
+    """The message in whose thread its own is, where that is no root."""
+    reminded: int = 0
+    reminded_at: float = 0.0
+    escalated: bool = False
+    snoozed_until: float = 0.0
 
     @property
     def id(self) -> str:
@@ -57,8 +66,11 @@ class Delivery(msgspec.Struct):
         return self.resolved and self.next() is None
 
     def next(self) -> Operation | None:
-        """What to do now, if anything. What is muted is not posted, but a message that is there goes on to be true."""
-        if self.state == "dead" or (self.incident.muted and not self.ts and self.state != "ambiguous"):
+        """What to do now, if anything. What is muted is not posted, and what a bulletin tells of only while it is open;
+        but a message that is there goes on to be true.
+        """
+        held = self.incident.muted or (self.bulletin and self.resolved)
+        if self.state == "dead" or (held and not self.ts and self.state != "ambiguous"):
             return None
         if self.state == "ambiguous":
             return "find"
@@ -73,7 +85,9 @@ class Delivery(msgspec.Struct):
         before = self.incident
         if incident.version <= before.version:
             return False
-        if incident.state == "resolved":
+        if is_bulletin(incident):
+            self.call = None
+        elif incident.state == "resolved":
             self.call = _call(incident, TransitionKind.RESOLVED)
         elif incident.severity.rank > before.severity.rank:
             self.call = _call(incident, TransitionKind.ESCALATED)
@@ -115,7 +129,7 @@ class Delivery(msgspec.Struct):
 
     def anew(self) -> None:
         """The message is gone: post another."""
-        self.ts, self.posted_in, self.delivered = "", "", 0
+        self.ts, self.posted_in, self.thread, self.delivered = "", "", "", 0
         self.generation += 1
         self.doing, self.nonce, self.asked_at, self.state = "", "", 0.0, "pending"
 
@@ -143,6 +157,7 @@ class Delivery(msgspec.Struct):
         if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
             return False
         self.ts, self.posted_in, self.generation = other.ts, other.channel if other.ts else "", other.generation
+        self.thread = other.thread
         self.delivered, self.doing, self.nonce, self.asked_at = other.version, other.doing, other.nonce, other.asked_at
         self.attempts, self.next_try, self.error = other.attempts, other.next_try, other.error
         if self.call is None or self.call.version <= other.desired:
@@ -155,7 +170,10 @@ class Delivery(msgspec.Struct):
         return True
 
     def _nonce(self, operation: Operation) -> str:
-        version = f".{self.call.version}" if operation == "reply" and self.call is not None else ""
+        version = ""
+        if operation == "reply" and self.call is not None:
+            nth = f"r{self.reminded}" if self.call.kind is TransitionKind.REMINDED else ""
+            version = f".{self.call.version}{nth}"
         return f"{self.id}.{self.generation}{version}"
 
     def shown(self) -> DeliveryState:
@@ -176,6 +194,7 @@ class Delivery(msgspec.Struct):
             nonce=self.nonce,
             asked_at=self.asked_at,
             call=self.call,
+            thread=self.thread,
         )
 
 

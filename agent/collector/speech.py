@@ -70,6 +70,8 @@ class Speech:
             self._clock,
             channel=slack.channel,
             routes=slack.routes,
+            storm_after=slack.storm_after,
+            storm_within=float(slack.storm_within),
             on_change=self._changed,
             may=herald.may,
         )

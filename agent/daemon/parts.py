@@ -89,6 +89,9 @@ class Parts:
             clock,
             channel=slack.channel,
             routes=slack.routes,
+            storm_after=slack.storm_after,
+            storm_within=float(slack.storm_within),
+            host=identity.host,
             on_change=on_deliveries,
             on_shown=pictures.offer,
         )
