@@ -181,7 +181,7 @@ class Delivery(msgspec.Struct):
         return DeliveryState(
             incident=self.id,
             version=self.delivered,
-            state=self.state,
+            state="untold" if self.state == "pending" and self.next() is None else self.state,
             channel=self.posted_in or self.channel,
             ts=self.ts,
             attempts=self.attempts,

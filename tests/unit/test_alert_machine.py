@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from agent.alerting.bulletin import is_bulletin
 from agent.alerting.engine import Engine
 from agent.alerting.messenger import Posted
 from agent.alerting.outbox import Outbox
@@ -198,9 +199,13 @@ class Channel:
         self.object(now - self.posted_at < 1, "two posts within a second")
         self.posted_at = now
         ts = str(next(self.numbers))
-        said = {"incident": incident.id, "version": incident.version, "nonce": nonce, "thread": thread_ts}
+        own = transition is None and not is_bulletin(incident)
+        said = {"incident": incident.id, "version": incident.version, "nonce": nonce, "thread": thread_ts, "own": own}
         if transition is not None:
-            parent = self.messages.get(thread_ts or "", {"first": 0})
+            own_messages = (
+                other for other in self.messages.values() if other["incident"] == incident.id and other["own"]
+            )
+            parent = next(own_messages, {"first": 0})
             self.object(transition.version <= parent["first"], "a thread is told what its message began with")
         await self.meet("post", lambda: self.messages.update({ts: {**said, "first": incident.version}}))
         return Posted("C1", ts)
@@ -294,7 +299,9 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def deleted(self, data: st.DataObject) -> None:
         """Somebody deletes a message; an edit to come finds it gone."""
-        parents = [ts for ts, said in self.channel.messages.items() if said["thread"] is None]
+        parents = [ts for ts, said in self.channel.messages.items() if said["own"]]
+        if not parents:
+            return
         ts = data.draw(st.sampled_from(parents))
         incident = next(i for i in self.incidents if i.id == self.channel.messages[ts]["incident"])
         if incident.state == "open" and all(said["thread"] != ts for said in self.channel.messages.values()):
@@ -327,12 +334,15 @@ class OutboxMachine(RuleBasedStateMachine):
         """When faults stop, within a bounded time everything desired is shown exactly once."""
         self.channel.failures.clear()
         self.play(self.clock.advance(1500))
-        parents = [said for said in self.channel.messages.values() if said["thread"] is None]
+        parents = [said for said in self.channel.messages.values() if said["own"]]
         shown = {said["incident"]: said["version"] for said in parents}
         states = {row["incident"]: row["state"] for row in self.outbox.deliveries()}
         for incident in self.incidents:
-            assert states[incident.id] == "delivered"
-            if incident.id not in self.removed:
+            assert states[incident.id] in ("delivered", "untold")
+            if states[incident.id] == "untold":
+                assert incident.state == "resolved"
+                assert incident.id not in shown
+            elif incident.id not in self.removed:
                 assert shown[incident.id] == incident.version
         assert len(shown) == len(parents), "an incident with two messages"
         nonces = [said["nonce"] for said in self.channel.messages.values()]
