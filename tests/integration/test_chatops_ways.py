@@ -135,6 +135,7 @@ async def test_a_silence_on_many_hosts_is_one_and_ends_as_one(
             assert answer.status == 404
         async with http.delete(f"{url}/sil_web2", headers=csrf) as answer:
             assert (answer.status, kept) == (200, {})
+        await collector.office.auditor.settled()
         rows = await audit(collector, user="api", verb="unsilence")
         assert [row["outcome"] for row in rows[:2]] == ["done", "accepted"]
         assert there["db-1"].ran[0].verb == "silences"
