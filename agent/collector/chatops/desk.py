@@ -118,13 +118,23 @@ class Desk:
             return True
         try:
             async with asyncio.timeout(CLAIM_WITHIN):
-                return await self._audit.claim(key, self._clock.now(), window)
+                return await self._claim(key, window)
         except StoreError:
             return True
         except TimeoutError:
             self._unasked_until = self._clock.monotonic() + UNASKED
             log.warning("database does not say who answers; it is not asked for a while", extra={"seconds": UNASKED})
             return True
+
+    async def _claim(self, key: str, window: float) -> bool:
+        """A lock that another collector holds for a moment is no database that is away."""
+        for _ in range(3):
+            try:
+                return await self._audit.claim(key, self._clock.now(), window)
+            except StoreError as error:
+                log.info("claim tried again", extra={"error": str(error)[:200]})
+                await self._clock.sleep(0.1)
+        return await self._audit.claim(key, self._clock.now(), window)
 
     async def _answer(self, request: Request, order: Order, rights: Rights, *, confirmed: bool = False) -> None:
         if not rights and order.verb not in FREE:
