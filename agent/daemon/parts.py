@@ -17,6 +17,8 @@ from agent.alerting.pictures import Pictures
 from agent.clock import Clock
 from agent.config.schema import Config, MqttConfig, SlackConfig, ThresholdConfig
 from agent.daemon import alert_test
+from agent.daemon.inquiry import Tell
+from agent.daemon.insight import Insight
 from agent.daemon.switches import Mouth, Road
 from agent.errors import UnavailableError
 from agent.model import ProbeResult
@@ -48,6 +50,7 @@ class Parts:
     outbox: Outbox
     mouth: Mouth
     pictures: Pictures
+    insight: Insight
     road: Road
     shipper: Shipper
     scheduler: Scheduler
@@ -62,6 +65,7 @@ class Parts:
         *,
         on_result: Callable[[ProbeResult], None],
         on_deliveries: Callable[[], None],
+        on_evidence: Tell,
         output: TextIO | None,
     ) -> Parts:
         """`config` gives the present configuration. UnavailableError without a state directory, SpoolError when
@@ -74,12 +78,19 @@ class Parts:
         except OSError as error:
             raise UnavailableError(f"agent.state_dir {directory} cannot be made: {error.strerror}") from error
         spool = await Spool.open(directory, now.spool, identity.epoch, clock)
+        scheduler = Scheduler(clock, on_result)
+        insight = Insight(thresholds(now), scheduler, clock, on_evidence)
         engine = await Engine.open(
-            directory / "alerts.db", thresholds(now), identity.host, clock, maintenance=now.maintenance
+            directory / "alerts.db",
+            thresholds(now),
+            identity.host,
+            clock,
+            maintenance=now.maintenance,
+            witness=insight.witness,
         )
         mouth = Mouth(messenger(now.slack, output))
         slack = now.slack
-        pictures = Pictures(engine.state, mouth, picture.draw, clock, on=wanted(slack))
+        pictures = Pictures(engine.state, mouth, insight.draw, clock, on=wanted(slack))
         outbox = Outbox(
             engine.state,
             mouth,
@@ -96,8 +107,8 @@ class Parts:
 
         resend_after = float(now.spool.resend_after)
         shipper = Shipper(spool, road, identity.host, identity.epoch, clock, birth, resend_after=resend_after)
-        scheduler, book = Scheduler(clock, on_result), HealthBook(now.health)
-        return cls(spool, engine, outbox, mouth, pictures, road, shipper, scheduler, book)
+        book = HealthBook(now.health)
+        return cls(spool, engine, outbox, mouth, pictures, insight, road, shipper, scheduler, book)
 
 
 def thresholds(config: Config) -> list[ThresholdConfig]:

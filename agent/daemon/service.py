@@ -20,7 +20,7 @@ from agent.daemon.parts import Identity, Parts, link, messenger, thresholds, wan
 from agent.daemon.report import Report
 from agent.daemon.self_probe import SelfProbe, Vitals
 from agent.daemon.setup import Setup
-from agent.model import Incident, Metric, ProbeResult, Transition
+from agent.model import Evidence, Incident, Metric, ProbeResult, Transition
 from agent.systemd import Notifier
 from agent.transport import wire
 from agent.transport.spool import Priority
@@ -71,6 +71,7 @@ class Daemon:
                     group.create_task(guard(name, work, self._clock), name=name)
                     for name, work in (
                         ("outbox", self._parts.outbox.run),
+                        ("inquiry", self._parts.insight.run),
                         ("pictures", self._parts.pictures.run),
                         ("shipper", self._parts.shipper.run),
                         ("incidents", self._ship_incidents),
@@ -102,6 +103,7 @@ class Daemon:
         after, parts = self.config, self._parts
         parts.scheduler.apply(setup.planned)
         self._vitals.keep([OWN_PROBE, *(planned.name for planned in setup.planned)])
+        parts.insight.reload(thresholds(after))
         self._tell(parts.engine.reload(thresholds(after), after.maintenance))
         if after.slack != before.slack or after.slack.bot_token is not None:  # under its name may be a new token
             parts.mouth.now = messenger(after.slack, self._output)
@@ -126,6 +128,7 @@ class Daemon:
             self._clock,
             on_result=self._take,
             on_deliveries=changed.set,
+            on_evidence=self._add_evidence,
             output=self._output,
         )
         self._report = Report(parts, self.identity, self._vitals, self._clock)
@@ -166,6 +169,7 @@ class Daemon:
         topic = Topic(host, "metrics", result.probe)
         self._parts.spool.put(topic, build, priority=Priority.METRICS, time=result.time)
         self._vitals.observe(result)
+        self._parts.insight.observe(result)
         self._tell(self._parts.engine.observe(result, self._interval(result.probe)))
         self._parts.book.observe(result)
 
@@ -173,8 +177,13 @@ class Daemon:
         for incident, transition in pairs:
             self._parts.outbox.desire(incident)
             self._alert_test.note(incident, transition)
+        self._parts.insight.consider(pairs)
         if pairs:
             self._told.set()
+
+    def _add_evidence(self, incident_id: str, evidence: tuple[Evidence, ...]) -> None:
+        with contextlib.suppress(KeyError):  # it is over meanwhile
+            self._tell(self._parts.engine.add_evidence(incident_id, evidence))
 
     def _interval(self, probe: str) -> float:
         """As planned, in seconds; 0 where only cron knows."""
