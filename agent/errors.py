@@ -9,6 +9,7 @@ TocsinError
 ├── WireError              a payload or a topic is not what the contract says
 ├── TransportError         the broker cannot be reached, or refused
 │   └── DeniedError        the broker's access rules deny this one publish
+├── CommandError           a command is refused, or cannot be done; carries a reason code
 ├── StoreError             the collector's database cannot be used
 │   └── RefusedError       the database refused this very batch; another may pass
 └── DeliveryError          a message did not reach Slack (see agent.alerting.outbox)
@@ -71,6 +72,15 @@ class TransportError(TocsinError):
 
 class DeniedError(TransportError):
     pass
+
+
+class CommandError(TocsinError):
+    """`code` is the reason in one word ("expired", "bad_signature", …), `detail` the same for people."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        self.detail = detail
+        super().__init__(detail)
 
 
 class StoreError(TocsinError):

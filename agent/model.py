@@ -140,6 +140,31 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     evidence: tuple[Evidence, ...] = ()
 
 
+class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far one incident's message has come on its way to Slack. Times are unix seconds.
+
+    What follows `next_try` is for whoever writes next: it goes on from there.
+    """
+
+    incident: str
+    version: int
+    state: Literal["pending", "sending", "delivered", "ambiguous", "dead"]
+    channel: str = ""
+    ts: str = ""
+    attempts: int = 0
+    error: str = ""
+    next_try: float | None = None
+    desired: int = 0
+    """The version that should be shown."""
+    open: bool = False
+    generation: int = 1
+    doing: Literal["", "post", "reply"] = ""
+    nonce: str = ""
+    asked_at: float = 0.0
+    call: Transition | None = None
+    """What the thread is still to be told."""
+
+
 class Gap(msgspec.Struct, frozen=True):
     """Samples that a bound made the spool drop: `count` envelopes of `epoch`, as inclusive seq ranges."""
 

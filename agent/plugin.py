@@ -23,7 +23,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import msgspec
@@ -42,6 +42,7 @@ __all__ = [
     "Probe",
     "Size",
     "Thread",
+    "action",
     "counter",
     "gauge",
     "printable",
@@ -50,6 +51,7 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Awaitable[list[str]]])
 
 
 def gauge(name: str, value: float, unit: str = "", /, **labels: str) -> Metric:
@@ -60,6 +62,23 @@ def gauge(name: str, value: float, unit: str = "", /, **labels: str) -> Metric:
 def counter(name: str, value: float, unit: str = "", /, **labels: str) -> Metric:
     """A total that only grows, and starts anew when what it counts restarts."""
     return Metric(name, float(value), unit, "counter", labels)
+
+
+def action(summary: str, /) -> Callable[[F], F]:
+    """Mark a method as a read-only action, for `advise PLUGIN ACTION` from the command line and Slack.
+
+        @action("the largest directories of a mount")
+        async def largest(self, about: str) -> list[str]: ...
+
+    `about` is what the caller named ("" where nothing), and is anybody's: look it up, never use it as it is. It
+    returns lines for people, changes nothing, bounds its own work, and raises ValueError with words where it cannot.
+    """
+
+    def mark(method: F) -> F:
+        method.action = summary  # type: ignore[attr-defined]
+        return method
+
+    return mark
 
 
 def read_file(path: str) -> bytes:
@@ -111,6 +130,12 @@ class Probe:
     def options_type(cls) -> type[Options]:
         hint: type[Options] = get_type_hints(cls)["options"]
         return hint
+
+    @classmethod
+    def actions(cls) -> dict[str, str]:
+        """What can be asked of it beside its metrics: name and summary of each method marked with `@action`."""
+        marked = {name: getattr(getattr(cls, name), "action", None) for name in dir(cls)}
+        return {name: summary for name, summary in marked.items() if isinstance(summary, str)}
 
     async def open(self) -> None:
         """Called once before the first `collect`; raise to be tried again later."""

@@ -7,13 +7,13 @@ storm of transitions, a crash, an outage - one look tells what is left to do.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from agent.model import Incident, Severity, Transition, TransitionKind
+from agent.model import DeliveryState, Incident, Severity, Transition, TransitionKind
 
-DeliveryState = Literal["pending", "sending", "delivered", "ambiguous", "dead"]
+Stage = Literal["pending", "sending", "delivered", "ambiguous", "dead"]
 Operation = Literal["post", "edit", "reply", "find"]
 
 
@@ -27,7 +27,7 @@ class Delivery(msgspec.Struct):
     incident: Incident
     channel: str
     mention: str = ""
-    state: DeliveryState = "pending"
+    state: Stage = "pending"
     delivered: int = 0
     call: Transition | None = None
     urgent: bool = True
@@ -50,6 +50,11 @@ class Delivery(msgspec.Struct):
     @property
     def resolved(self) -> bool:
         return self.incident.state == "resolved"
+
+    @property
+    def over(self) -> bool:
+        """Resolved, and nothing is left to be told of it."""
+        return self.resolved and self.next() is None
 
     def next(self) -> Operation | None:
         """What to do now, if anything. What is muted is not posted, but a message that is there goes on to be true."""
@@ -119,22 +124,65 @@ class Delivery(msgspec.Struct):
         if self.state == "sending":
             self.state = "ambiguous" if self.doing else "pending"
 
+    def doubt(self) -> None:
+        """Another may have posted what comes next here: look for it, from when it came to be wanted."""
+        operation = self.next()
+        if operation not in ("post", "reply"):
+            return
+        self.state, self.doing, self.nonce = "ambiguous", operation, self._nonce(operation)
+        self.asked_at = self.call.time if operation == "reply" and self.call is not None else self.incident.fired_at
+        self.attempts, self.next_try = 0, None
+
+    def adopt(self, other: DeliveryState) -> bool:
+        """Go on from where another writer is, if it has come further than we know; whether it has.
+
+        What is known only grows: which generation of the message, where it is, what it shows, what its thread was told.
+        Between two that know as little, the one that has a doubt is right.
+        """
+        doubtful = other.state in ("ambiguous", "sending")
+        if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
+            return False
+        self.ts, self.posted_in, self.generation = other.ts, other.channel if other.ts else "", other.generation
+        self.delivered, self.doing, self.nonce, self.asked_at = other.version, other.doing, other.nonce, other.asked_at
+        self.attempts, self.next_try, self.error = other.attempts, other.next_try, other.error
+        if self.call is None or self.call.version <= other.desired:
+            self.call = other.call
+        self.state = "dead" if other.state == "dead" and other.desired == self.incident.version else "pending"
+        if self.doing:
+            self.state = "ambiguous"
+        elif self.next() is None and self.state != "dead":
+            self.state, self.urgent = "delivered", False
+        return True
+
     def _nonce(self, operation: Operation) -> str:
         version = f".{self.call.version}" if operation == "reply" and self.call is not None else ""
         return f"{self.id}.{self.generation}{version}"
 
-    def shown(self) -> dict[str, Any]:
-        """As others see it: the API, the retained message."""
-        return {
-            "incident": self.id,
-            "version": self.delivered,
-            "state": self.state,
-            "channel": self.posted_in or self.channel,
-            "ts": self.ts,
-            "attempts": self.attempts,
-            "error": self.error,
-            "next_try": self.next_try,
-        }
+    def shown(self) -> DeliveryState:
+        """As others see it: the API, the retained message, the next writer."""
+        return DeliveryState(
+            incident=self.id,
+            version=self.delivered,
+            state=self.state,
+            channel=self.posted_in or self.channel,
+            ts=self.ts,
+            attempts=self.attempts,
+            error=self.error,
+            next_try=self.next_try,
+            desired=self.incident.version,
+            open=not self.resolved,
+            generation=self.generation,
+            doing=self.doing,
+            nonce=self.nonce,
+            asked_at=self.asked_at,
+            call=self.call,
+        )
+
+
+def _known(row: DeliveryState) -> tuple[int, bool, int, int]:
+    """How far a message has come: its generation, whether it is there, what it shows, what its thread was told."""
+    told = row.desired if row.call is None else row.call.version - 1
+    return row.generation, row.ts != "", row.version, told
 
 
 def _call(incident: Incident, kind: TransitionKind) -> Transition:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
+
+import msgspec
 
 from agent.alerting.delivery import Delivery, Operation
 from agent.alerting.failure import BACKOFF_CAP, judge
@@ -23,7 +25,7 @@ from agent.alerting.state import State
 from agent.clock import Clock
 from agent.config.schema import SlackRoute
 from agent.errors import AmbiguousError, ChannelError, DeliveryError
-from agent.model import Incident, Transition
+from agent.model import DeliveryState, Incident, Transition
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,11 @@ KEPT_FOR, KEPT = 86400.0, 100
 """How long, and how many, deliveries of resolved incidents stay listed."""
 _METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find"}
 _ORDER: dict[Operation, int] = {"post": 0, "find": 1, "edit": 2, "reply": 3}
+
+
+def _anything(row: Delivery) -> bool:
+    del row
+    return True
 
 
 class Outbox:
@@ -49,6 +56,7 @@ class Outbox:
         channel: str = "#alerts",
         routes: Sequence[SlackRoute] = (),
         on_change: Callable[[], None] | None = None,
+        may: Callable[[Delivery], bool] | None = None,
         on_shown: Callable[[Incident, str, str], None] | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -58,6 +66,10 @@ class Outbox:
         self._default = channel
         self._routes = tuple(routes)
         self._on_change = on_change
+        self._may = may or _anything
+        self._held = False
+        self._busy: Delivery | None = None
+        self._ended = asyncio.Event()
         self._on_shown = on_shown
         self._rng = rng or random.Random()
         self._pace = Pace()
@@ -92,8 +104,61 @@ class Outbox:
         self._wake.set()
 
     def deliveries(self) -> list[dict[str, Any]]:
-        """Every row, oldest incident first: incident, version shown, state, channel, ts, attempts, error, next_try."""
-        return [row.shown() for _, row in sorted(self._rows.items())]
+        """Every row as a dictionary of the fields of DeliveryState, oldest incident first."""
+        return [msgspec.structs.asdict(shown) for shown in self.shown()]
+
+    def shown(self, host: str | None = None) -> list[DeliveryState]:
+        """Every row, or those about one host, oldest incident first."""
+        return [row.shown() for _, row in sorted(self._rows.items()) if host in (None, row.incident.host)]
+
+    # -- one of several writers
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return self._busy is not None
+
+    async def idle(self) -> None:
+        """Until no call is under way; for this to last, `hold` or `may` must keep the next from beginning."""
+        while self._busy is not None:
+            self._ended.clear()
+            await self._ended.wait()
+
+    async def hold(self) -> None:
+        """Another writes: begin no more calls. Returns when none is under way."""
+        self._held = True
+        await self.idle()
+
+    def resume(self, *, gently: bool) -> None:
+        """Write again. `gently`: beside a whole fleet that does the same, so far below what Slack takes from one."""
+        self._held = False
+        self._pace.gently(gently)
+        self._wake.set()
+
+    def doubt(self) -> None:
+        """Another has written until now, and may have posted more than it has told: look before posting."""
+        for row in self._rows.values():
+            row.doubt()
+            self._save(row)
+
+    def adopt(self, told: Iterable[DeliveryState]) -> None:
+        """Go on from what another writer tells of its messages. Incidents that are not known here are left out."""
+        for other in told:
+            row = self._rows.get(other.incident)
+            if row is not None and row is not self._busy and row.adopt(other):
+                self._not_before.pop(row.id, None)
+                self._save(row)
+        self._wake.set()
+
+    def knows(self, incident: str, version: int) -> bool:
+        """Whether this version, or a later one, has been desired."""
+        row = self._rows.get(incident)
+        return row is not None and row.incident.version >= version
+
+    def release(self, host: str) -> None:
+        """Forget what is about this host, but for a call that is under way: another writes for it."""
+        for row in [row for row in self._rows.values() if row.incident.host == host and row is not self._busy]:
+            self._forget(row)
 
     async def run(self) -> None:
         """Deliver for ever."""
@@ -101,10 +166,15 @@ class Outbox:
             self._wake.clear()
             row, operation, at = self._pick()
             now = self._clock.monotonic()
-            if row is None or operation is None or at > now:
-                await self._wait(None if row is None else at - now)
+            if row is None or operation is None or at > now or self._held:
+                await self._wait(None if row is None or self._held else at - now)
                 continue
-            await self._deliver(row, operation)
+            self._busy = row
+            try:
+                await self._deliver(row, operation)
+            finally:
+                self._busy = None
+                self._ended.set()
 
     # -- choosing
 
@@ -114,7 +184,7 @@ class Outbox:
         best: tuple[tuple[float, int, int, str], Delivery, Operation, float] | None = None
         for row in self._rows.values():
             operation = row.next()
-            if operation is None:
+            if operation is None or not self._may(row):
                 continue
             at = self._ready(row, operation, now)
             rank = (max(at, now), _ORDER[operation], -row.incident.severity.rank, row.id)
@@ -252,7 +322,7 @@ class Outbox:
 
     def _save(self, row: Delivery) -> None:
         facts: dict[tuple[str, str], object | None] = {("delivery", row.id): row}
-        if row.resolved and row.state == "delivered":
+        if row.over and row.state != "dead":
             facts["incident", row.id] = None
         self._state.put(facts)
         if self._on_change is not None:
@@ -261,14 +331,17 @@ class Outbox:
     def _prune(self) -> None:
         """Let go of what is over and told: after a day, and of more than a hundred the oldest."""
         over = sorted(
-            (row for row in self._rows.values() if row.resolved and row.state in ("delivered", "dead")),
+            (row for row in self._rows.values() if row.over),
             key=lambda row: row.incident.updated_at,
         )
         limit = self._clock.now() - KEPT_FOR
         for index, row in enumerate(over):
             if row.incident.updated_at >= limit and index >= len(over) - KEPT:
                 break
-            del self._rows[row.id]
-            self._not_before.pop(row.id, None)
-            self._called.pop(row.id, None)
-            self._state.put({("delivery", row.id): None, ("incident", row.id): None})
+            self._forget(row)
+
+    def _forget(self, row: Delivery) -> None:
+        del self._rows[row.id]
+        self._not_before.pop(row.id, None)
+        self._called.pop(row.id, None)
+        self._state.put({("delivery", row.id): None, ("incident", row.id): None})

@@ -8,6 +8,7 @@ Method = Literal["post", "edit", "find"]
 
 POST_GAP = 1.05
 """Seconds between posts to one channel; a little over the second, for posts closer than that can vanish."""
+GENTLE_GAP = 5.0
 EDITS_PER_SECOND, EDIT_BURST = 40 / 60, 8.0
 
 
@@ -19,12 +20,13 @@ class Pace:
         self._posted: dict[str, float] = {}
         self._edits = EDIT_BURST
         self._counted = 0.0
+        self._gap = POST_GAP
 
     def ready(self, method: Method, channel: str, now: float) -> float:
         """The earliest moment for a call; not after `now` means at once."""
         earliest = self._paused.get(method, now)
         if method == "post":
-            return max(earliest, self._posted.get(channel, float("-inf")) + POST_GAP)
+            return max(earliest, self._posted.get(channel, float("-inf")) + self._gap)
         if method == "edit":
             missing = 1 - self._stock(now)
             return max(earliest, now + missing / EDITS_PER_SECOND) if missing > 1e-9 else earliest
@@ -38,6 +40,10 @@ class Pace:
             self._posted[channel] = now
         elif method == "edit":
             self._edits, self._counted = self._stock(now) - 1, now
+
+    def gently(self, gently: bool) -> None:
+        """Many write at once, each of them far below the limit that holds for all together."""
+        self._gap = GENTLE_GAP if gently else POST_GAP
 
     def pause(self, method: Method, until: float) -> None:
         """Slack asked for silence of this method."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +24,11 @@ T = TypeVar("T")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    from agent.cli.api import add_options  # noqa: PLC0415
+    from agent.cli import api, place  # noqa: PLC0415
 
     parser.add_argument("what", choices=["test"], help="the one thing to do: send a test alert and follow it")
-    parser.add_argument(
-        "--state-dir", type=Path, metavar="DIR", help="of the daemon (default: as in agent.toml, or of `up`)"
-    )
-    add_options(parser)
+    place.add_options(parser)
+    api.add_options(parser)
     parser.epilog = (
         "The daemon on this machine breaks a threshold that only it has: engine, Slack (or the terminal), spool,\n"
         "broker and collector see it as any other.\n\n"
@@ -41,9 +38,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from agent.cli.api import Api  # noqa: PLC0415
+    from agent.cli.place import state_dirs  # noqa: PLC0415
 
     asked = time.time()
-    directory = _ask(_candidates(arguments))
+    directory = _ask(state_dirs(arguments))
     _say("taken up by the daemon", asked, time.time())
     account = _follow(directory, asked)
     reached = bool(account.opened and account.delivered and account.resolved and account.delivered_resolved)
@@ -51,19 +49,6 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"  not reached in time: {account.error or 'see the log of the daemon'}")
     committed = _committed(Api.of(arguments), account, asked) if account.incident else False
     return EXIT_OK if reached and committed else EXIT_FAILED
-
-
-def _candidates(arguments: argparse.Namespace) -> list[Path]:
-    from agent.config.load import read  # noqa: PLC0415
-
-    if arguments.state_dir is not None:
-        return [arguments.state_dir]
-    home = os.environ.get("XDG_STATE_HOME")
-    up = Path(home, "tocsin") if home else Path(".tocsin")
-    found = [path for path in (read(arguments.config).config.agent.state_dir, up) if path.is_dir()]
-    if not found:
-        raise UnavailableError("no daemon has run here yet: no state directory; name it with --state-dir")
-    return found
 
 
 def _ask(directories: list[Path]) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from agent.config.schema import SlackConfig, ThresholdConfig
-from agent.errors import EXIT_OK
+from agent.errors import EXIT_OK, ConfigError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -16,12 +17,24 @@ def main(arguments: argparse.Namespace) -> int:
     from agent.daemon.setup import prepare  # noqa: PLC0415
 
     setup = prepare(arguments.config)
+    _check_trust(arguments.config)
     sources = ", ".join(str(source) for source in setup.config.sources) or "no file found, the defaults"
     probes, thresholds = _count(len(setup.planned), "probe"), _count(_thresholds(setup.config.thresholds), "threshold")
     print(f"ok: {probes}, {thresholds} ({sources})")
     for remark in _remarks(setup.config.slack):
         print(f"note: {remark}")
     return EXIT_OK
+
+
+def _check_trust(path: Path | None) -> None:
+    """What would make the daemon take no commands: it runs on without them, but who checks wants to know."""
+    from agent.commands.policy import trust_faults  # noqa: PLC0415
+    from agent.config.load import read  # noqa: PLC0415
+
+    reading = read(path)
+    faults = trust_faults(reading.config.commands)
+    if faults:
+        raise ConfigError(reading.lines(faults))
 
 
 def _remarks(slack: SlackConfig) -> list[str]:

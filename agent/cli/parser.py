@@ -17,8 +17,20 @@ _COMMANDS = {
     "probe": "run one probe now and print what it measures",
     "incidents": "list incidents from the collector",
     "alert": "send a test alert down the whole road",
+    "status": "how this host does: health, open incidents, the agent itself",
+    "silence": "hold incidents of this host back for a time",
+    "unsilence": "end a silence",
+    "silences": "the silences that hold on this host",
+    "ack": "say that somebody looks after an incident",
+    "advise": "ask a plugin of this host what it finds out (read-only)",
+    "job": "run a job of this host's jobs.toml",
+    "audit": "who asked this host for what, and what became of it",
+    "keys": "make, trust and revoke the keys that commands are signed with",
+    "slack": "make the Slack app, and check that its tokens, scopes and channels are there",
     "top": "a live view of a host, or of all, in the terminal",
 }
+_VERBS = ("status", "silence", "unsilence", "silences", "ack", "advise", "job")
+"""Commands that are verbs, asked of the daemon here: one module has them all."""
 _EPILOG = """\
 examples:
   tocsin up                              try it: the page is at http://127.0.0.1:8420
@@ -62,7 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="agent.toml to use"
         )
         if name in wanted:
-            module = import_module(f"agent.cli.{name}")
+            module = import_module(f"agent.cli.{'verb' if name in _VERBS else name}")
             module.add(command)
             command.set_defaults(main=module.main)
     return parser.parse_args(arguments)

@@ -16,6 +16,20 @@ from agent.transport import wire
 
 State = Literal["online", "offline", "unknown"]
 
+Absence = Literal["lost", "stopped", "silent"]
+"""A connection that broke, an agent that said goodbye, or nothing heard for too long."""
+
+
+class Gone(NamedTuple):
+    """How a host went, and the seconds since its last word."""
+
+    how: Absence
+    silence: float
+
+
+DELIVERY = ("version", "state", "channel", "ts", "attempts", "error", "next_try")
+"""What of a host's word about its messages is shown; the rest is for who writes next."""
+
 MAX_PROBES = 1000
 MAX_INCIDENTS = 2000
 """Of one host, remembered; the oldest are forgotten first, the database has them all."""
@@ -38,6 +52,7 @@ class _Host:
     first_seen: float
     last_seen: float
     told: Literal["online", "offline", ""] = ""
+    stopped: bool = False
     epoch: str = ""
     session: int = 0
     version: str = ""
@@ -62,6 +77,7 @@ class Fleet:
         self._clock = clock
         self._hub = hub
         self._offline_after = offline_after
+        self._since = clock.monotonic()
         self._hosts: dict[str, _Host] = {}
 
     # --- what is asked
@@ -93,6 +109,21 @@ class Fleet:
         """
         known = self._hosts.get(host)
         return None if known is None else known.deliveries.get(incident)
+
+    def absent(self) -> dict[str, Gone]:
+        """Hosts that are known not to be there."""
+        found: dict[str, Gone] = {}
+        for host in self._hosts.values():
+            state, silence = self._state(host), max(0.0, self._clock.now() - host.last_seen)
+            if state == "offline":
+                found[host.name] = Gone("stopped" if host.stopped else "lost", silence)
+            elif state == "unknown" and self._clock.monotonic() - (host.heard or self._since) > self._offline_after:
+                found[host.name] = Gone("silent", silence)
+        return found
+
+    def present(self) -> set[str]:
+        """Hosts that are online."""
+        return {host.name for host in self._hosts.values() if self._state(host) == "online"}
 
     # --- what is heard
 
@@ -151,6 +182,7 @@ class Fleet:
         else:
             host.version, host.labels = status.version, status.labels
         host.told, host.epoch, host.session = status.state, status.epoch, status.session
+        host.stopped = status.stopped
         host.changed = True
         if status.state == "online" and not retain:
             self.heard(name)
@@ -170,7 +202,7 @@ class Fleet:
         host = self._get(name)
         before, host.deliveries = host.deliveries, {}
         for delivery in message.deliveries:
-            fields = {name: getattr(delivery, name) for name in delivery.__struct_fields__ if name != "incident"}
+            fields = {name: getattr(delivery, name) for name in DELIVERY}
             incident = delivery.incident
             host.deliveries[incident] = fields
             if before.get(incident) != fields:

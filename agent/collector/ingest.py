@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 
 from agent.clock import Clock
@@ -18,6 +19,7 @@ from agent.collector.fleet import Fleet
 from agent.collector.stats import Stats
 from agent.collector.store import Quarantined, Received, Store, Written
 from agent.errors import WireError
+from agent.model import Incident
 from agent.transport import wire
 from agent.transport.mqtt import Message, Session
 
@@ -36,12 +38,27 @@ parse_topic = lru_cache(maxsize=50_000)(wire.parse_topic)
 
 
 class Ingest:
-    """`receive` runs once per connection, `run` for ever beside it."""
+    """`receive` runs once per connection, `run` for ever beside it.
 
-    def __init__(self, store: Store, fleet: Fleet, stats: Stats, clock: Clock) -> None:
+    `on_deliveries` is called with what a host says of its messages, `on_incident` with each incident once it is stored,
+    `on_heartbeat` with what collectors say of themselves.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        stats: Stats,
+        clock: Clock,
+        replied: Callable[[wire.Topic, Message], None] | None = None,
+    ) -> None:
+        self.on_deliveries: Callable[[str, wire.DeliveriesMessage], None] | None = None
+        self.on_incident: Callable[[Incident], None] | None = None
+        self.on_heartbeat: Callable[[Message], None] | None = None
         self._fleet = fleet
         self._stats = stats
         self._clock = clock
+        self._replied = replied
         self.committer = Committer(store, stats, clock)
         self._acks = Acks()
         self._session: Session | None = None
@@ -83,7 +100,9 @@ class Ingest:
         try:
             topic = parse_topic(message.topic)
         except WireError:
-            return  # another's topic, or the heartbeat of a collector
+            if self.on_heartbeat is not None and wire.matches(wire.HEARTBEATS, message.topic):
+                self.on_heartbeat(message)
+            return  # else another's topic
         if not message.payload:
             return  # a retained message was cleared: an incident is over
         if not wire.is_envelope(topic.channel):
@@ -107,7 +126,10 @@ class Ingest:
             log.warning("too much waits for the database, messages are dropped", extra={"waiting": len(self._waiting)})
 
     def _aside(self, topic: wire.Topic, message: Message) -> None:
-        """What is not stored but only known: the present state of a host."""
+        """What is not stored but only known: the present state of a host, and answers to commands."""
+        if topic.channel == "replies" and self._replied is not None:
+            self._replied(topic, message)
+            return
         try:
             if topic.channel == "status":
                 self._fleet.status(topic.host, wire.decode(message.payload, wire.Status), retain=message.retain)
@@ -117,6 +139,8 @@ class Ingest:
             elif topic.channel == "deliveries":
                 deliveries = wire.decode(message.payload, wire.DeliveriesMessage)
                 self._fleet.deliveries(topic.host, deliveries, retain=message.retain)
+                if self.on_deliveries is not None:
+                    self.on_deliveries(topic.host, deliveries)
         except WireError as error:
             self._stats.undecodable += 1
             log.warning("message not understood", extra={"topic": message.topic[:200], "error": str(error)[:200]})
@@ -131,6 +155,7 @@ class Ingest:
                 self._acks = Acks()
             self._count(written)
             self._fleet.committed(written.committed)
+            self._announce(written.committed)
             self._acknowledge(batch, SLOW_DOWN if behind else 0.0)
         if bad:
             self._stats.undecodable += len(bad)
@@ -139,6 +164,13 @@ class Ingest:
                 "envelopes not understood", extra={"messages": len(bad), "topic": bad[0].topic, "error": bad[0].reason}
             )
             await self.committer.quarantine(bad)
+
+    def _announce(self, committed: list[Received]) -> None:
+        if self.on_incident is None:
+            return
+        for item in committed:
+            if isinstance(item.envelope, wire.IncidentEnvelope):
+                self.on_incident(item.envelope.incident)
 
     def _decode(self) -> tuple[list[Received], list[Quarantined]]:
         batch: list[Received] = []

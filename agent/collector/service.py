@@ -12,21 +12,22 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
-from importlib.metadata import version
 
 import uvloop
 from aiohttp import web
 
 from agent.clock import Clock, SystemClock
+from agent.collector.chatops.office import Office
 from agent.collector.fleet import Fleet
 from agent.collector.ingest import Ingest
 from agent.collector.live import Hub
 from agent.collector.retention import Retention
+from agent.collector.speech import Speech
 from agent.collector.stats import Stats
 from agent.collector.store import HostRow, Reader, Store
 from agent.collector.web import make_app
 from agent.config.schema import Config
-from agent.errors import ConfigError, RefusedError, StoreError, TransportError, UnavailableError
+from agent.errors import ConfigError, RefusedError, StoreError, UnavailableError
 from agent.systemd import Notifier
 from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link, Session
@@ -34,7 +35,6 @@ from agent.transport.mqtt import Backoff, Link, Session
 log = logging.getLogger(__name__)
 
 GARBAGE_AFTER = 200_000
-HEARTBEAT = 5.0
 SAVE_EVERY = 10.0
 RECONCILE_EVERY = 30.0
 LONGEST_PAUSE = 5.0
@@ -42,7 +42,7 @@ LAST_COMMIT = 3.0
 """Seconds that a commit under way may take at the end."""
 
 SPOOLED = ("metrics/+", "incidents/+", "gaps")
-KNOWN = ("status", "health", "deliveries")
+KNOWN = ("status", "health", "deliveries", "replies/+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Collector:
     fleet: Fleet
     hub: Hub
     stats: Stats
+    office: Office
 
 
 def collect(config: Config) -> None:
@@ -104,40 +105,62 @@ class _Service:
         self._hub = Hub()
         self._fleet = Fleet(clock, self._hub, config.collector.offline_after)
         self._store = open_store(config, clock)
-        self._ingest = Ingest(self._store, self._fleet, self._stats, clock)
+        self._office = Office(config, self._name, self._fleet, self._store, clock)
+        self._ingest = Ingest(self._store, self._fleet, self._stats, clock, self._office.fanout.heard)
         self._retention = Retention(self._store, clock, config.collector.retention)
         self._link = Link(
             config.mqtt,
             identifier=f"tocsin-collector-{self._name}-{secrets.token_hex(4)}",
             subscriptions=subscriptions(share=config.collector.share),
             clock=clock,
-            will=lambda _: (self._topic, self._status("offline")),
+            will=lambda _: (f"{wire.PREFIX}/_collector/{self._name}/status", wire.encode(wire.Heartbeat("offline"))),
             backoff=Backoff(first=min(1.0, config.mqtt.reconnect_spread), cap=10.0),  # one collector is no herd
         )
 
     async def run(self, ready: Callable[[Collector], None] | None, stop: asyncio.Event) -> None:
-        app = make_app(self._store.reader, self._fleet, self._hub, self._config, self._stats, clock=self._clock)
+        self._speech = await Speech.open(
+            self._config,
+            self._name,
+            ingest=self._ingest,
+            fleet=self._fleet,
+            reader=self._store.reader,
+            stats=self._stats,
+            clock=self._clock,
+        )
+        app = make_app(
+            self._store.reader,
+            self._fleet,
+            self._hub,
+            self._config,
+            self._stats,
+            clock=self._clock,
+            office=self._office,
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         try:
             url = await listen(runner, self._config.collector.listen)
             log.info("collector listens", extra={"url": url})
             if ready is not None:
-                ready(Collector(url, self._store.reader, self._fleet, self._hub, self._stats))
+                ready(Collector(url, self._store.reader, self._fleet, self._hub, self._stats, self._office))
             self._notifier.ready()
             await self._work(stop)
         finally:
             self._notifier.stopping()
             self._hub.close()
+            await self._office.aclose()
             await runner.cleanup()
+            await self._speech.aclose()
             await self._store.aclose()
         log.info("collector stopped")
 
     async def _work(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._link.run(self._session))
-            others = [group.create_task(work()) for work in (self._stored, self._watch, self._feed)]
+            works = (self._stored, self._watch, self._feed, self._speech.run, self._office.run)
+            others = [group.create_task(work()) for work in works]
             await stop.wait()
+            await self._speech.end()
             link.cancel()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait({link})
@@ -149,19 +172,14 @@ class _Service:
 
     async def _session(self, session: Session) -> None:
         """One connection to the broker, until it is lost (TransportError)."""
-        heartbeat = asyncio.create_task(self._heartbeat(session))
+        heartbeat = asyncio.create_task(self._speech.heartbeat(session))
+        self._office.fanout.session = session
         try:
             await self._ingest.receive(session)
         finally:
+            self._office.fanout.session = None
             heartbeat.cancel()
             await asyncio.wait({heartbeat})
-
-    async def _heartbeat(self, session: Session) -> None:
-        """Until the connection is lost, which `receive` reports."""
-        with contextlib.suppress(TransportError):
-            while True:
-                await session.publish(self._topic, self._status("online"), retain=True)
-                await self._clock.sleep(HEARTBEAT)
 
     async def _stored(self) -> None:
         """Everything that needs the database, once it is there."""
@@ -216,6 +234,7 @@ class _Service:
         """Once a second: who has grown silent, and is the broker there."""
         while True:
             self._fleet.sweep()
+            self._speech.tick()
             self._stats.broker_up = self._link.connected
             self._stats.connects = self._link.connects
             broker = "connected" if self._link.connected else f"away ({self._link.last_error})"
@@ -229,13 +248,6 @@ class _Service:
             self._notifier.alive()
             await self._clock.sleep(self._notifier.watchdog / 3)
 
-    @property
-    def _topic(self) -> str:
-        return f"{wire.PREFIX}/_collector/{self._name}/status"
-
-    def _status(self, state: str) -> bytes:
-        return wire.encode({"state": state, "time": self._clock.now(), "version": version("tocsin")})
-
 
 def collector_name(config: Config) -> str:
     """`[collector] name` or this machine's, as one level of a topic."""
@@ -247,7 +259,7 @@ def subscriptions(*, share: bool) -> list[str]:
     """Envelopes are shared among collectors where that is asked for; what is known of hosts, all must know."""
     prefix = "$share/collectors/" if share else ""
     shared = [f"{prefix}{wire.PREFIX}/+/{channel}" for channel in SPOOLED]
-    return shared + [f"{wire.PREFIX}/+/{channel}" for channel in KNOWN]
+    return [*shared, *(f"{wire.PREFIX}/+/{channel}" for channel in KNOWN), wire.HEARTBEATS]
 
 
 def open_store(config: Config, clock: Clock) -> Store:

@@ -110,7 +110,9 @@ def read(path: Path | None = None, *, elsewhere: str = "") -> Reading:
     except RecursionError:
         reading.faults.append(f"{found}:1: tables are nested too deeply")
         return reading
-    reading.config = _named(msgspec.structs.replace(config, sources=tuple(files)))
+    carriers = {source.path for keys, (source, _) in reading.origins.items() if keys[0] == "commands"}
+    commands = msgspec.structs.replace(config.commands, sources=tuple(sorted(carriers)))
+    reading.config = _named(msgspec.structs.replace(config, commands=commands, sources=tuple(files)))
     return reading
 
 
@@ -119,10 +121,21 @@ def _covered(keys: Keys, known: set[Keys]) -> bool:
     return any(keys[: len(other)] == other or other[: len(keys)] == keys for other in known)
 
 
+_COLLECTOR = "collector"
+_COLLECTORS_KEY = ("commands", "signing_key")
+"""The one secret of the collector that stands in a table which hosts have too."""
+
+
 def _without_secrets_of(table: str, faults: list[Fault]) -> list[Fault]:
     """All but missing secrets of `table`, and what the rules say of it for want of them."""
-    missing = [fault for fault in faults if fault.keys[:1] == (table,) and fault.text.startswith("missing secret")]
+    if table == _COLLECTOR:
+        faults = [fault for fault in faults if fault.keys != _COLLECTORS_KEY or not _is_missing(fault)]
+    missing = [fault for fault in faults if fault.keys[:1] == (table,) and _is_missing(fault)]
     return [fault for fault in faults if fault.keys[:1] != (table,)] if missing else faults
+
+
+def _is_missing(fault: Fault) -> bool:
+    return fault.text.startswith("missing secret")
 
 
 def _named(config: Config) -> Config:

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from agent.config.decode import Fault, Keys
-from agent.config.schema import CollectorConfig, Config, MqttConfig, ProbeConfig, ThresholdConfig
+from agent.config.schema import (
+    CollectorConfig,
+    CommandsConfig,
+    Config,
+    MqttConfig,
+    ProbeConfig,
+    SlackConfig,
+    ThresholdConfig,
+)
 from agent.config.units import Quantity
 
 COMPONENTS = ("database", "memory", "cpu", "disk", "network", "cache", "apis")
@@ -36,7 +44,9 @@ def faults(config: Config) -> Iterator[Fault]:
     yield from _health(config.health)
     for key in ("base_url", "dashboard_url"):
         yield from _url(("slack", key), getattr(config.slack, key), ("http", "https"))
+    yield from _slack(config.slack)
     yield from _collector(config.collector)
+    yield from _commands(config.commands)
 
 
 def host_id(name: str | None = None) -> str:
@@ -192,6 +202,16 @@ def _health(weights: dict[str, float]) -> Iterator[Fault]:
             yield Fault(("health", name), "expected a weight of 0 or more")
 
 
+def _slack(slack: SlackConfig) -> Iterator[Fault]:
+    if slack.mode == "http" and slack.signing_secret is None:
+        yield Fault(
+            ("slack", "mode"),
+            "expected slack.signing_secret beside it (the app's page, Basic Information, App Credentials)",
+        )
+    if slack.bot_token is None and slack.app_token is not None:
+        yield Fault(("slack", "app_token"), "expected slack.bot_token beside it, which answers are written with")
+
+
 def _collector(collector: CollectorConfig) -> Iterator[Fault]:
     if collector.name and not _NAME.fullmatch(collector.name):
         yield Fault(("collector", "name"), 'expected a name of letters, digits, "_", "-" and "."')
@@ -204,6 +224,22 @@ def _collector(collector: CollectorConfig) -> Iterator[Fault]:
         return
     if not is_loopback(host) and collector.token is None:
         yield Fault(("collector", "listen"), f"{host} is not loopback: expected collector.token beside it")
+
+
+def _commands(commands: CommandsConfig) -> Iterator[Fault]:
+    if not commands.jobs.is_absolute():
+        yield Fault(("commands", "jobs"), "expected a path from the root, as it says what may be run")
+    for index, grant in enumerate(commands.grants):
+        keys: Keys = ("commands", "grants", index)
+        if not grant.users and not grant.usergroups:
+            yield Fault(keys, "expected at least one of users and usergroups")
+        if not grant.verbs:
+            yield Fault(keys, "expected the verbs that are granted")
+        for key, letters in (("users", "UW"), ("usergroups", "S")):
+            for name in getattr(grant, key):
+                if not re.fullmatch(rf"[{letters}][A-Z0-9]{{1,30}}", name):
+                    hint = f'expected an id of Slack such as "{letters[0]}0123ABCD", not {name[:40]!r}'
+                    yield Fault((*keys, key), hint)
 
 
 def _store(text: str) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from agent.config.hours import Hours
+from agent.config.keys import KeySource
 from agent.config.match import Match
 from agent.config.secret import Secret
 from agent.config.units import Duration, Percent, Quantity, Size
@@ -142,10 +143,17 @@ class SlackConfig(Table, frozen=True):
     bot_token: Secret | None = None
     app_token: Secret | None = None
     signing_secret: Secret | None = None
+    mode: Literal["socket", "http"] = "socket"
+    """How a collector is spoken to: over a connection of its own (needs `app_token`), or at /slack/… (needs
+    `signing_secret`)."""
     channel: str = "#alerts"
     base_url: str = "https://slack.com/api/"
     dashboard_url: str = "http://127.0.0.1:8420"
     timeout: Duration = Duration(10)
+    deliver: Literal["auto", "direct", "collector"] = "auto"
+    """Who writes: the collector while one lives, else this host; always this host; never this host."""
+    takeover_after: Duration = Duration(10)
+    """Silence of the collector after which a host writes itself; the same on all hosts and collectors."""
     picture: bool = True
     """A chart in the incident's thread, where Pillow is installed and the token may send files."""
     routes: tuple[SlackRoute, ...] = ()
@@ -175,6 +183,32 @@ class CollectorConfig(Table, frozen=True):
     retention: RetentionConfig = RetentionConfig()
 
 
+class CommandGrant(Table, frozen=True):
+    """`[[commands.grants]]`: who may ask for which verbs on which hosts, through Slack. Ids, not names: these are
+    not unique there. `hosts` and `verbs` may hold `*`.
+    """
+
+    users: tuple[str, ...] = ()
+    usergroups: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ("*",)
+
+
+class CommandsConfig(Table, frozen=True):
+    """`[commands]`. On a host: whom it believes and what it lets them do. Nothing is allowed that is not named here.
+
+    On the collector: the key that it signs with, and who may ask it to.
+    """
+
+    trusted_keys: KeySource = KeySource()
+    allow: tuple[str, ...] = ()
+    jobs: Path = Path("/etc/tocsin/jobs.toml")
+    signing_key: Secret | None = None
+    grants: tuple[CommandGrant, ...] = ()
+    sources: tuple[Path, ...] = ()
+    """The files that this table came from; not a key."""
+
+
 class Config(Table, frozen=True):
     """The whole of agent.toml with agent.d merged in."""
 
@@ -187,5 +221,6 @@ class Config(Table, frozen=True):
     health: dict[str, float] = {}
     slack: SlackConfig = SlackConfig()
     collector: CollectorConfig = CollectorConfig()
+    commands: CommandsConfig = CommandsConfig()
     sources: tuple[Path, ...] = ()
     """The files it came from; not a key."""

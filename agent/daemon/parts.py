@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from agent.alerting.pictures import Pictures
 from agent.clock import Clock
 from agent.config.schema import Config, MqttConfig, SlackConfig, ThresholdConfig
 from agent.daemon import alert_test
+from agent.daemon.handover import Handover
 from agent.daemon.inquiry import Tell
 from agent.daemon.insight import Insight
 from agent.daemon.switches import Mouth, Road
@@ -48,6 +50,7 @@ class Parts:
     spool: Spool
     engine: Engine
     outbox: Outbox
+    handover: Handover
     mouth: Mouth
     pictures: Pictures
     insight: Insight
@@ -100,6 +103,7 @@ class Parts:
             on_change=on_deliveries,
             on_shown=pictures.offer,
         )
+        handover = Handover(slack, outbox, engine.state, clock, on_deliveries)
         road = Road(link(now.mqtt, identity, clock))
 
         def birth(session: int) -> wire.Status:
@@ -107,8 +111,10 @@ class Parts:
 
         resend_after = float(now.spool.resend_after)
         shipper = Shipper(spool, road, identity.host, identity.epoch, clock, birth, resend_after=resend_after)
+        shipper.hear(wire.HEARTBEATS, handover.heartbeat)
+        shipper.hear(str(Topic(identity.host, "delivered")), handover.delivered)
         book = HealthBook(now.health)
-        return cls(spool, engine, outbox, mouth, pictures, insight, road, shipper, scheduler, book)
+        return cls(spool, engine, outbox, handover, mouth, pictures, insight, road, shipper, scheduler, book)
 
 
 def thresholds(config: Config) -> list[ThresholdConfig]:
@@ -133,8 +139,8 @@ def wanted(slack: SlackConfig) -> bool:
 
 
 def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:
-    def will(session: int) -> tuple[str, bytes]:
-        status = wire.Status(state="offline", epoch=identity.epoch, session=session)
+    def will(session: int, *, stopped: bool = False) -> tuple[str, bytes]:
+        status = wire.Status("offline", identity.epoch, session, stopped=stopped)
         return str(Topic(identity.host, "status")), wire.encode(status)
 
     spread = float(config.reconnect_spread)
@@ -144,6 +150,7 @@ def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:
         subscriptions=[str(Topic(identity.host, "ack"))],
         clock=clock,
         will=will,
+        goodbye=functools.partial(will, stopped=True),
         backoff=Backoff(first=spread, cap=min(120.0, 4 * spread)),
     )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
 from agent.clock import Clock
 from agent.daemon import watchdog
 from agent.daemon.parts import Identity, Parts
@@ -88,7 +86,8 @@ class Report:
         while True:
             await self.changed.wait()
             self.changed.clear()
-            rows = tuple(msgspec.convert(row, wire.DeliveryState) for row in self._parts.outbox.deliveries())
-            message = wire.DeliveriesMessage(1, host, self._clock.now(), rows)
+            rows = tuple(self._parts.outbox.shown())
+            writer = self._parts.handover.writer
+            message = wire.DeliveriesMessage(1, host, self._clock.now(), rows, writer)
             self._parts.shipper.publish_retained(Topic(host, "deliveries"), wire.encode(message))
             await self._clock.sleep(DELIVERIES_EVERY)

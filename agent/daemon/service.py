@@ -16,9 +16,10 @@ from agent.config.schema import Config
 from agent.daemon import alert_test
 from agent.daemon.alert_test import AlertTest
 from agent.daemon.guard import FATAL, guard
+from agent.daemon.intake import Intake
 from agent.daemon.parts import Identity, Parts, link, messenger, thresholds, wanted
 from agent.daemon.report import Report
-from agent.daemon.self_probe import SelfProbe, Vitals
+from agent.daemon.self_probe import Figure, SelfProbe, Vitals
 from agent.daemon.setup import Setup
 from agent.model import Evidence, Incident, Metric, ProbeResult, Transition
 from agent.systemd import Notifier
@@ -43,6 +44,7 @@ class Daemon:
     _report: Report
     _self_probe: SelfProbe
     _alert_test: AlertTest
+    _intake: Intake
 
     def __init__(
         self, setup: Setup, *, clock: Clock, notifier: Notifier | None = None, output: TextIO | None = None
@@ -72,10 +74,12 @@ class Daemon:
                     for name, work in (
                         ("outbox", self._parts.outbox.run),
                         ("inquiry", self._parts.insight.run),
+                        ("handover", self._parts.handover.run),
                         ("pictures", self._parts.pictures.run),
                         ("shipper", self._parts.shipper.run),
                         ("incidents", self._ship_incidents),
                         ("deliveries", self._report.publish_deliveries),
+                        ("commands", self._intake.run),
                         ("self", self._measure_self),
                         ("tick", self._tick),
                         ("watchdog", self._feed_watchdog),
@@ -112,7 +116,8 @@ class Daemon:
             parts.outbox.reroute(after.slack.channel, after.slack.routes)
         if after.health != before.health:
             parts.book = HealthBook(after.health)
-        if after.mqtt != before.mqtt or after.agent.labels != before.agent.labels:
+        hears_more = self._intake.listen()
+        if hears_more or after.mqtt != before.mqtt or after.agent.labels != before.agent.labels:
             parts.road.replace(link(after.mqtt, self.identity, self._clock))
         for key in _fixed(before, after):
             log.warning("a change takes hold with the next start only", extra={"key": key})
@@ -133,9 +138,13 @@ class Daemon:
         )
         self._report = Report(parts, self.identity, self._vitals, self._clock)
         self._report.changed = changed
-        self._self_probe = SelfProbe(self._clock, self._vitals, self._report.figures)
+        self._self_probe = SelfProbe(self._clock, self._vitals, self._figures)
         directory = self.config.agent.state_dir
         self._alert_test = AlertTest(directory, self._clock, self._emit_test, parts.outbox.deliveries)
+        self._intake = Intake(
+            parts, self.identity, lambda: self._setup, self._clock, line=self._status_line, tell=self._tell
+        )
+        await self._intake.open()
         parts.scheduler.apply(self._setup.planned)
         self._told.set()  # there may be transitions of the last process that the spool has not
         if any(incident.threshold == alert_test.THRESHOLD.name for incident in parts.engine.incidents()):
@@ -146,7 +155,7 @@ class Daemon:
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         """No new results; what was judged goes to the spool; then the tasks, the connection among them."""
-        await self._parts.scheduler.stop()
+        await asyncio.gather(self._parts.scheduler.stop(), self._intake.aclose())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self._put_incidents()
@@ -170,6 +179,7 @@ class Daemon:
         self._parts.spool.put(topic, build, priority=Priority.METRICS, time=result.time)
         self._vitals.observe(result)
         self._parts.insight.observe(result)
+        self._intake.observe(result)
         self._tell(self._parts.engine.observe(result, self._interval(result.probe)))
         self._parts.book.observe(result)
 
@@ -241,7 +251,13 @@ class Daemon:
             self._tell(self._parts.engine.tick())
             self._alert_test.tick()
             self._report.publish_health()
-            self._notifier.status(self._report.status_line(len(self._setup.planned)))
+            self._notifier.status(self._status_line())
+
+    def _figures(self) -> list[Figure]:
+        return [*self._report.figures(), *self._intake.figures()]
+
+    def _status_line(self) -> str:
+        return self._report.status_line(len(self._setup.planned))
 
     async def _feed_watchdog(self) -> None:
         """Only while the loop turns, probes finish and the spool commits."""

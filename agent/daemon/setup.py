@@ -57,6 +57,15 @@ def prepare(
     except PluginError as error:
         raise ConfigError(reading.lines([Fault(("agent", "plugin_dirs"), str(error))])) from error
     planned, faults = plan(config, registry)
+    faults += _verb_faults(config)
     if reading.faults or faults:
         raise ConfigError(reading.lines(faults))
     return Setup(config, registry, planned)
+
+
+def _verb_faults(config: Config) -> list[Fault]:
+    if not config.commands.allow and not config.commands.grants:
+        return []
+    from agent.commands.policy import verb_faults  # noqa: PLC0415 - a host that takes no commands has no verbs
+
+    return list(verb_faults(config.commands))

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
+from agent.config.ownership import check_owner, read_owned
 from agent.errors import PluginError
 from agent.plugin import Probe
 
@@ -119,31 +120,17 @@ def _check_directory(path: Path) -> None:
     if not stat.S_ISDIR(status.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no directory"
         raise PluginError(f"plugin directory {path} is {what}; expected a directory itself")
-    _check_owner(path, status)
+    try:
+        check_owner(path, status)
+    except ValueError as error:
+        raise PluginError(str(error)) from error
 
 
 def _read(path: Path, *, only_check: bool = False) -> tuple[os.stat_result, bytes]:
-    """The file's text from the very descriptor that was checked, so that it cannot be exchanged in between."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        reason = (
-            "is a symbolic link; expected the file itself" if path.is_symlink() else f"cannot be read: {error.strerror}"
-        )
-        raise PluginError(f"{path} {reason}") from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise PluginError(f"{path} is no regular file")
-        _check_owner(path, status)
-        return status, b"" if only_check else file.read()
-
-
-def _check_owner(path: Path, status: os.stat_result) -> None:
-    if status.st_uid not in (0, os.geteuid()):
-        raise PluginError(f"{path} belongs to user {status.st_uid}; expected root or the user that runs this")
-    if status.st_mode & 0o022:
-        raise PluginError(f"{path} can be written by others (mode {status.st_mode & 0o777:03o}); expected chmod go-w")
+        return read_owned(path, only_check=only_check)
+    except ValueError as error:
+        raise PluginError(str(error)) from error
 
 
 def _told(error: BaseException) -> str:

@@ -67,8 +67,8 @@ class Session:
 class Link:
     """Keeps one connection to the broker, for ever: connect, subscribe, serve, and again after any loss.
 
-    `will` gives topic and payload of the last will for a session number; it is also published by ourselves
-    at a clean end, as a DISCONNECT makes the broker forget it. Without a will nothing is said.
+    `will` gives topic and payload of the last will for a session number. At a clean end, where a DISCONNECT makes
+    the broker forget it, `goodbye` is published by ourselves, or the will where there is none.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Link:
         subscriptions: Sequence[str],
         clock: Clock,
         will: Callable[[int], tuple[str, bytes]] | None = None,
+        goodbye: Callable[[int], tuple[str, bytes]] | None = None,
         rng: random.Random | None = None,
         backoff: Backoff | None = None,
         max_inbox: int = 64 * 1024 * 1024,
@@ -88,6 +89,7 @@ class Link:
         self._subscriptions = tuple(subscriptions)
         self._clock = clock
         self._will = will
+        self._goodbye = goodbye or will
         self._rng = rng or random.Random()
         self._backoff = backoff or Backoff()
         self._max_inbox = max_inbox
@@ -192,8 +194,8 @@ class Link:
         """Say goodbye ourselves: the broker keeps a last will for those who vanish."""
         with contextlib.suppress(TransportError, TimeoutError):
             async with asyncio.timeout(FAREWELL):
-                if self._will is not None:
-                    topic, payload = self._will(session.number)
+                if self._goodbye is not None:
+                    topic, payload = self._goodbye(session.number)
                     await client.post(topic, payload, retain=True)
                 await client.disconnect()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.clock import Clock
 from agent.errors import DeniedError, WireError
@@ -16,7 +18,7 @@ from agent.transport.inbox import Message
 from agent.transport.item import Item, Retain
 from agent.transport.spool import Spool
 from agent.transport.window import Bucket, Window
-from agent.transport.wire import Ack, Status, Topic, decode, encode
+from agent.transport.wire import Ack, Status, Topic, decode, encode, matches
 
 log = logging.getLogger(__name__)
 WINDOW = 64
@@ -29,6 +31,18 @@ MAX_STRIKES = 4
 MAX_SLOW_DOWN = 60.0
 HANDFUL = 16
 """Backlog is taken in handfuls, not one by one as tokens drip."""
+
+
+LETTERS = 256
+"""Messages of `publish` that wait at most; beyond, the oldest are dropped."""
+
+
+class Letter(NamedTuple):
+    """A message that is sent once more on every new connection until the broker has it; then `done` is called."""
+
+    topic: str
+    payload: bytes
+    done: Callable[[], None] | None
 
 
 class SessionLike(Protocol):
@@ -98,6 +112,9 @@ class Shipper:
         self._retained: dict[str, bytes] = {}
         self._unsaid: set[str] = set()
         self._clearing: set[str] = set()
+        self._letters: deque[Letter] = deque(maxlen=LETTERS)
+        self._posting: deque[Letter] = deque(maxlen=LETTERS)
+        self._ears: dict[str, Callable[[Message], None]] = {}
         self._wake = asyncio.Event()
         self._backlog_from = 0.0
         self._heard = 0.0
@@ -115,6 +132,18 @@ class Shipper:
         self._unsaid.add(str(topic))
         self._wake.set()
 
+    def publish(self, topic: Topic, payload: bytes, done: Callable[[], None] | None = None) -> None:
+        """Say this once, in the order of the calls; `done` once the broker has it. Not retained, not spooled."""
+        self._letters.append(Letter(str(topic), payload, done))
+        self._wake.set()
+
+    def hear(self, topic: str, take: Callable[[Message], None]) -> None:
+        """From the next connection on, hand what arrives on `topic` to `take`, but not what the broker had retained.
+
+        A level of the topic may be "+", which stands for any.
+        """
+        self._ears[topic] = take
+
     @property
     def stats(self) -> ShipperStats:
         oldest = self._window.oldest
@@ -130,6 +159,10 @@ class Shipper:
         self._clearing.clear()
         self._ack_topics = {str(Topic(self._host, "ack"))}
         self._unsaid = set(self._retained)
+        self._letters.extendleft(reversed(self._posting))  # the last connection may have ended before they arrived
+        self._posting.clear()
+        for topic in self._ears:
+            session.listen(topic)
         birth = encode(self._status(session.number))
         await session.publish(str(Topic(self._host, "status")), birth, retain=True)
         receiver = asyncio.ensure_future(self._receive(session))
@@ -144,6 +177,7 @@ class Shipper:
         while not receiver.done():
             self._wake.clear()
             self._say_retained(session)
+            self._say_letters(session)
             self._resend(session)
             pauses = [await self._fill(session), await self._watch_silence()]
             due = self._window.next_due
@@ -225,6 +259,23 @@ class Shipper:
             future = session.post(topic, b"", retain=True)
             future.add_done_callback(functools.partial(self._cleared, topic))
 
+    def _say_letters(self, session: SessionLike) -> None:
+        while self._letters:
+            letter = self._letters.popleft()
+            self._posting.append(letter)
+            session.post(letter.topic, letter.payload).add_done_callback(functools.partial(self._arrived, letter))
+
+    def _arrived(self, letter: Letter, future: asyncio.Future[None]) -> None:
+        """A lost connection leaves it where it is; a refusal is for good."""
+        if future.cancelled() or not isinstance(error := future.exception(), DeniedError | None):
+            return
+        with contextlib.suppress(ValueError):  # pushed out by others meanwhile
+            self._posting.remove(letter)
+        if error is not None:
+            log.error("broker refuses a publish", extra={"topic": letter.topic, "error": str(error)})
+        elif letter.done is not None:
+            letter.done()
+
     def _said(self, topic: str, future: asyncio.Future[None]) -> None:
         """A lost connection shows elsewhere, and all is said again on the next; but a topic once emptied is done."""
         if not future.cancelled() and future.exception() is None and not self._retained.get(topic):
@@ -239,7 +290,10 @@ class Shipper:
 
     async def _receive(self, session: SessionLike) -> None:
         async for message in session.messages():
-            if message.topic not in self._ack_topics or message.retain:
+            if message.retain:
+                continue
+            if message.topic not in self._ack_topics:
+                self._overhear(message)
                 continue
             try:
                 ack = decode(message.payload, Ack)
@@ -247,6 +301,11 @@ class Shipper:
                 self._stats.ignored += 1
                 continue
             self._acknowledge(ack)
+
+    def _overhear(self, message: Message) -> None:
+        for topic, take in self._ears.items():
+            if matches(topic, message.topic):
+                take(message)
 
     def _acknowledge(self, ack: Ack) -> None:
         hits = self._spool.ack(ack)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from agent.errors import WireError
-from agent.model import Gap, Health, Incident, Labels, Metric, ProbeResult, ProbeStatus, Transition
+from agent.model import DeliveryState, Gap, Health, Incident, Labels, Metric, ProbeResult, ProbeStatus, Transition
 
 PREFIX = "tocsin/v1"
 HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -22,7 +22,22 @@ HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 MAX_PAYLOAD = 1024 * 1024
 """Bytes; larger payloads are refused on both sides."""
 
-Channel = Literal["metrics", "status", "health", "incidents", "gaps", "deliveries", "ack"]
+Channel = Literal[
+    "metrics",
+    "status",
+    "health",
+    "incidents",
+    "gaps",
+    "deliveries",
+    "delivered",
+    "ack",
+    "commands",
+    "replies",
+]
+"""`commands` and `replies/<id>` carry what `agent.commands.payload` describes, which is stricter than this codec."""
+
+HEARTBEATS = f"{PREFIX}/_collector/+/status"
+"""Subscription to what collectors say of themselves."""
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -42,6 +57,12 @@ def parse_topic(topic: str) -> Topic:
     if len(parts) not in (4, 5) or "/".join(parts[:2]) != PREFIX or not HOST.fullmatch(parts[2]):
         raise WireError(f"not a topic of ours: {topic[:120]!r}")
     return Topic(*parts[2:])
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a subscription to `pattern` brings `topic`; a level that is "+" stands for any."""
+    wanted, given = pattern.split("/"), topic.split("/")
+    return len(wanted) == len(given) and all(w in ("+", g) for w, g in zip(wanted, given, strict=True))
 
 
 class Envelope(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -96,6 +117,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     """Birth (online) and last will (offline), retained. Topic `status`.
 
     A will whose `session` is not that of the present birth is an old connection's, and ignored.
+    `stopped`: said by the agent itself at its clean end; a will that the broker says for it has it not.
     """
 
     state: Literal["online", "offline"]
@@ -105,6 +127,20 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     config: str = ""
     time: float = 0.0
     labels: Labels = {}
+    stopped: bool = False
+
+
+class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A collector lives (online), or is gone (last will). Retained, on topic `_collector/<name>/status`.
+
+    `session` is drawn at each of its starts. `delivers`: it writes to Slack for hosts that hand their incidents over.
+    """
+
+    state: Literal["online", "offline"]
+    time: float = 0.0
+    version: str = ""
+    session: str = ""
+    delivers: bool = False
 
 
 class HealthMessage(msgspec.Struct, frozen=True):
@@ -115,25 +151,24 @@ class HealthMessage(msgspec.Struct, frozen=True):
     health: Health
 
 
-class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far one incident's message has come on its way to Slack. Times are unix seconds."""
+class DeliveriesMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Retained, not spooled: only the latest counts. Topic `deliveries`.
 
-    incident: str
-    version: int
-    state: Literal["pending", "sending", "delivered", "ambiguous", "dead"]
-    channel: str = ""
-    ts: str = ""
-    attempts: int = 0
-    error: str = ""
-    next_try: float | None = None
-
-
-class DeliveriesMessage(msgspec.Struct, frozen=True):
-    """Retained, not spooled: only the latest counts. Topic `deliveries`."""
+    `writer` is who writes to Slack for this host from now on: "" the host itself, else "<collector>/<session>".
+    """
 
     schema: int
     host: str
     time: float
+    deliveries: tuple[DeliveryState, ...]
+    writer: str = ""
+
+
+class DeliveredMessage(msgspec.Struct, frozen=True):
+    """Collector to a host that it writes for: how far the host's messages have come. Topic `delivered`."""
+
+    schema: int
+    writer: str
     deliveries: tuple[DeliveryState, ...]
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-from agent.plugin import Duration, Metric, Options, Probe, Thread, read_file
+from agent.plugin import Duration, Metric, Options, Probe, Thread, action, read_file
 from plugins.disk.mounts import Mount, distinct, parse
 
 _PSEUDO = (
@@ -65,6 +65,16 @@ class Disk(Probe):
                 metrics += self._answer(mount)
         self._forget()
         return metrics
+
+    @action("the largest directories of a mount; without a name, of the fullest one")
+    async def largest(self, about: str) -> list[str]:
+        from plugins.disk.largest import chosen, report  # noqa: PLC0415 - only who asks has it in memory
+
+        local = [
+            mount for mount in distinct(parse(read_file(self._path))) if self._wanted(mount) and not mount.may_hang
+        ]
+        mount = chosen(local, about, self._statvfs)
+        return await self.in_thread(report, mount)
 
     async def aclose(self) -> None:
         for call in self._calls.values():

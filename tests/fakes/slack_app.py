@@ -48,7 +48,7 @@ class FakeApp(FakeSlack):
         self.app_scopes = {"connections:write"}
         self.signing_secret = "8f742231b10e8888abcd99yyyzzz85a5"
         self.scopes |= {"chat:write.public", "commands", "files:write", "users:read", "usergroups:read"}
-        self.scopes |= {"app_mentions:read", "groups:read"}
+        self.scopes |= {"app_mentions:read", "groups:read", "metadata.message:read"}
         self.sockets = Sockets(ping_every=ping_every)
         self.socket_enabled = True
         self.groups: dict[str, list[str]] = {}

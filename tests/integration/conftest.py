@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes.slack_app import FakeApp
 from tests.integration.agents import Agent, Make
+from tests.integration.office import Stage
+from tests.services import Mosquitto
 
 
 @pytest.fixture
@@ -34,3 +37,13 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         listener.bind(str(tmp_path / "notify"))
         listener.setblocking(False)
         yield listener
+
+
+@pytest.fixture
+async def stage(mosquitto: Mosquitto, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with FakeApp() as slack:
+        slack.groups["SOPS"] = ["UCAT"]
+        set_up = Stage(slack, slack.add_channel("#ops"), mosquitto.url, tmp_path)
+        yield set_up
+        for host in set_up.running:
+            await host.stop()

@@ -110,7 +110,7 @@ def marker(broker: Secured) -> None:
 def test_a_host_speaks_for_itself_alone(broker: Secured) -> None:
     """The collector hears a host on its own topics, and nothing that it says as another or as the collector."""
     with Listener(broker, "collector", "tocsin/v1/#") as collector:
-        for channel in ("metrics/cpu", "incidents/1", "gaps", "status", "health", "deliveries"):
+        for channel in ("metrics/cpu", "incidents/1", "gaps", "status", "health", "deliveries", "replies/cmd_1"):
             publish(broker, "web-1", f"tocsin/v1/web-1/{channel}", "mine")
         for topic in (
             "web-2/metrics/cpu",
@@ -118,22 +118,26 @@ def test_a_host_speaks_for_itself_alone(broker: Secured) -> None:
             "web-1/ack",
             "web-2/ack",
             "web-1/commands",
+            "web-2/commands",
+            "web-2/replies/cmd_1",
             "_collector/x/status",
         ):
             publish(broker, "web-1", f"tocsin/v1/{topic}", "forged")
         heard = [line for line in collector.heard() if "marker" not in line]
-    said = {"metrics/cpu", "incidents/1", "gaps", "status", "health", "deliveries"}
+    said = {"metrics/cpu", "incidents/1", "gaps", "status", "health", "deliveries", "replies/cmd_1"}
     assert set(heard) == {f"tocsin/v1/web-1/{channel} mine" for channel in said}
 
 
-def test_a_host_hears_its_own_acknowledgements_and_no_other_host(broker: Secured) -> None:
-    """Subscribed to everything, a host is given its acks alone."""
+def test_a_host_hears_what_is_for_it_and_no_other_host(broker: Secured) -> None:
+    """Subscribed to everything, a host is given its acks and commands alone."""
     with Listener(broker, "web-1", "tocsin/v1/#") as host:
         publish(broker, "collector", "tocsin/v1/web-1/ack", "for web-1")
         publish(broker, "collector", "tocsin/v1/web-2/ack", "for web-2")
+        publish(broker, "collector", "tocsin/v1/web-1/commands", "for web-1")
+        publish(broker, "collector", "tocsin/v1/web-2/commands", "for web-2")
         publish(broker, "web-2", "tocsin/v1/web-2/metrics/cpu", "secret")
         heard = [line for line in host.heard() if "marker" not in line]
-    assert heard == ["tocsin/v1/web-1/ack for web-1"]
+    assert heard == ["tocsin/v1/web-1/ack for web-1", "tocsin/v1/web-1/commands for web-1"]
 
 
 def test_nobody_gets_in_without_a_name(broker: Secured) -> None:

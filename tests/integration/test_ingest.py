@@ -18,7 +18,7 @@ from agent.collector.service import Collector, serve
 from agent.config.schema import AgentConfig, CollectorConfig, Config, MqttConfig
 from agent.config.units import Duration
 from agent.errors import ConfigError, UnavailableError
-from agent.model import Gap, Incident, Metric, Severity, Transition, TransitionKind
+from agent.model import DeliveryState, Gap, Incident, Metric, Severity, Transition, TransitionKind
 from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link, Session
 from tests.services import MariaDB, Mosquitto, eventually
@@ -314,7 +314,7 @@ async def test_what_is_committed_is_shown_live(mosquitto: Mosquitto, tmp_path: P
             )
             await web.say("metrics/cpu", web.sample(1))
             await web.say("incidents/i-1", web.incident(2))
-            message = wire.DeliveriesMessage(1, "web-1", T0, (wire.DeliveryState("i-1", 1, "delivered"),))
+            message = wire.DeliveriesMessage(1, "web-1", T0, (DeliveryState("i-1", 1, "delivered"),))
             await web.say("deliveries", wire.encode(message), retain=True)
             seen: dict[str, Any] = {}
             async with asyncio.timeout(20):
@@ -342,7 +342,7 @@ async def test_its_own_heartbeat_and_will(mosquitto: Mosquitto, tmp_path: Path) 
     async with collector(config(mosquitto, "", tmp_path)):
         await eventually(lambda: seen and seen[-1]["state"] == "online", "the heartbeat")
     await eventually(lambda: seen[-1]["state"] == "offline", "the last will")
-    assert set(seen[0]) == {"state", "time", "version"}
+    assert set(seen[0]) == {"state", "time", "version", "session"}
     running.cancel()
     await asyncio.wait({running})
 

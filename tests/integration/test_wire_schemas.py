@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -13,6 +14,9 @@ import jsonschema
 import paho.mqtt.client as paho
 import pytest
 
+from agent.commands import payload as form
+from agent.commands.payload import Command, Reply, new_id
+from agent.commands.signing import Signer
 from agent.model import Gap
 from agent.transport import wire
 from tests.services import Mosquitto, free_port, wait_until
@@ -98,6 +102,25 @@ def test_a_gap_validates() -> None:
     gap = Gap(epoch="0" * 32, ranges=((1, 5), (7, 7)), count=6, reason="bytes", first_time=1.0, last_time=2.0)
     envelope = wire.GapEnvelope(schema=1, host="web-1", epoch="1" * 32, seq=9, time=3.0, gap=gap)
     VALIDATORS["gaps"].validate(json.loads(wire.encode(envelope)))
+
+
+def test_commands_and_their_answers_validate() -> None:
+    """What only flows where somebody asks for something; the command inside has its schema, too."""
+    signer, _ = Signer.new("ops-1")
+    command = Command(new_id(), "web-1", "silence", {"match": "host=*", "duration": 60.0}, "slack:U1", 1.0, 61.0)
+    raw = signer.sign(command)
+    VALIDATORS["commands"].validate(json.loads(raw))
+    schema = json.loads((SCHEMAS / "commands.json").read_text())["$defs"]["command"]
+    inside = jsonschema.Draft202012Validator(schema)
+    inside.validate(json.loads(base64.b64decode(json.loads(raw)["payload"])))
+    for fault in ({"args": {"x": ["y"]}}, {"id": "cmd_1"}, {"sudo": True}):
+        assert not inside.is_valid({**json.loads(form.encode(command)), **fault})
+    for state, data in (("accepted", {}), ("refused", {"reason": "expired"}), ("done", {"ok": True, "lines": []})):
+        reply = Reply(new_id(), "web-1", 1.0, state, "text", data)
+        VALIDATORS["replies"].validate(json.loads(form.encode_reply(reply)))
+    for state in ("refused", "done", "finished"):
+        bare = {"id": new_id(), "host": "web-1", "time": 1.0, "state": state}
+        assert not VALIDATORS["replies"].is_valid(bare)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
-"""Fixtures of the spool's and the shipper's tests."""
+"""Fixtures of the tests of spool, shipper and desk."""
 
 from __future__ import annotations
 
 import pytest
 
 from agent.config.schema import SpoolConfig
+from tests.unit.desks import Office
 from tests.unit.rigs import Rig
 from tests.unit.spools import Bench, config
 
@@ -30,3 +31,11 @@ async def make(tmp_path, clock):
     yield make
     for rig in rigs:
         await rig.stop()
+
+
+@pytest.fixture
+async def office(tmp_path, clock):
+    office = Office(tmp_path, clock)
+    await office.start()
+    yield office
+    await office.stop()

@@ -9,7 +9,7 @@ import pytest
 from agent.collector.fleet import Fleet
 from agent.collector.live import Hub, Subscription
 from agent.collector.store import HostRow, IncidentRow, Received
-from agent.model import ComponentHealth, Health, Incident, Metric, Severity, Transition, TransitionKind
+from agent.model import ComponentHealth, DeliveryState, Health, Incident, Metric, Severity, Transition, TransitionKind
 from agent.transport import wire
 from tests.fakes.clock import ManualClock
 
@@ -229,8 +229,8 @@ def test_incidents_from_the_database(watched: Watched) -> None:
 
 def test_deliveries_are_joined_and_told_when_they_change(watched: Watched) -> None:
     """The state of an incident's Slack message, per host; unchanged ones are not told again."""
-    delivered = wire.DeliveryState("i-1", 1, "delivered", "#alerts", "1.2", 1)
-    pending = wire.DeliveryState("i-2", 1, "pending", next_try=9.0, error="ratelimited")
+    delivered = DeliveryState("i-1", 1, "delivered", "#alerts", "1.2", 1)
+    pending = DeliveryState("i-2", 1, "pending", next_try=9.0, error="ratelimited")
     watched.fleet.deliveries("web-1", wire.DeliveriesMessage(1, "web-1", 1.0, (delivered, pending)), retain=False)
     assert watched.fleet.delivery("web-1", "i-1") == {
         "version": 1,

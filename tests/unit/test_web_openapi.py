@@ -17,14 +17,16 @@ from agent.collector.stats import Stats
 from agent.collector.store import GapRow, ProbeRow, SeriesRow, TransitionRow
 from agent.collector.web import make_app
 from agent.config.schema import Config
-from agent.model import Gap, Health, ProbeStatus, Severity, TransitionKind
-from agent.transport.wire import DeliveryState
+from agent.model import DeliveryState, Gap, Health, ProbeStatus, Severity, TransitionKind
 from tests.fakes.clock import ManualClock
 from tests.fakes.collector import NOW, FakeFleet, FakeReader, host_entry, incident_row, sample
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs/openapi.yaml").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]
-PAGES = {"/", "/login", "/logout", "/hosts/{host}", "/incidents", "/incidents/{incident}", "/gallery", "/static/{name}"}
+PAGES = {
+    *("/", "/login", "/logout", "/hosts/{host}", "/incidents", "/incidents/{incident}"),
+    *("/gallery", "/audit", "/static/{name}"),
+}
 """For people, not part of the API."""
 
 

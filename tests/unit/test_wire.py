@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import WireError
-from agent.model import Gap, Incident, Metric, Severity, Transition, TransitionKind
+from agent.model import DeliveryState, Gap, Incident, Metric, Severity, Transition, TransitionKind
 from agent.transport.wire import (
     MAX_PAYLOAD,
     Ack,
     DeliveriesMessage,
-    DeliveryState,
     GapEnvelope,
     IncidentEnvelope,
     MetricsEnvelope,

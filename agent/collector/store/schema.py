@@ -207,3 +207,29 @@ marks = Table(
     **OPTIONS,
 )
 """How far long-running work has come, by name ("rolled": the last envelope id that is in the roll-ups)."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("chain", String(63), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", Double, nullable=False),
+    Column("actor", String(191), nullable=False),
+    Column("verb", String(63), nullable=False),
+    Column("hosts", LONG, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("entry", LONG, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("audit_time", "time"),
+    **OPTIONS,
+)
+"""One chain per collector. `entry` is JSON and what `hash` covers; the columns beside it repeat what is asked for."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("time", Double, nullable=False),
+    **OPTIONS,
+)
+"""Who of several collectors answers one request of Slack's: the first to write its key."""

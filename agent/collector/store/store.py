@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.clock import Clock, SystemClock
+from agent.collector.store.audit import AuditLog
 from agent.collector.store.batch import Quarantined, Received, Written
 from agent.collector.store.dialect import Dialect, open_engine
 from agent.collector.store.guard import guarded
@@ -34,6 +35,7 @@ class Store:
         self._rollup = Rollup(self._engine, self._dialect)
         self._prune = Prune(self._engine)
         self.reader = Reader(self._engine)
+        self.audit = AuditLog(self._engine)
 
     @classmethod
     async def open(cls, url: str, password: str | None = None, clock: Clock | None = None) -> Store:
@@ -90,7 +92,9 @@ class Store:
     async def prune(self, now: float, kept: RetentionConfig) -> int:
         """Deletes what is old, which takes as long as it takes; returns the number of rows."""
         async with guarded(seconds=None):
-            return await self._prune.run(now, kept)
+            gone = await self._prune.run(now, kept)
+        await self.audit.prune(now)
+        return gone
 
     async def aclose(self) -> None:
         await self._engine.dispose()

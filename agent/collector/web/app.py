@@ -8,11 +8,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from agent.clock import Clock, SystemClock
+from agent.collector.chatops.office import Office
 from agent.collector.fleet import Fleet
 from agent.collector.live import Hub
 from agent.collector.stats import Stats
 from agent.collector.store import Reader
-from agent.collector.web import api, gallery, login, prometheus, stream
+from agent.collector.web import api, audit, gallery, login, prometheus, silences, slack, stream
 from agent.collector.web.guard import Guard, is_loopback, set_headers, wants_page
 from agent.collector.web.pages import Files
 from agent.collector.web.parts import PARTS, ApiError, Parts, error_answer
@@ -26,16 +27,24 @@ MAX_BODY = 16 * 1024
 
 
 def make_app(
-    reader: Reader, fleet: Fleet, hub: Hub, config: Config, stats: Stats, *, clock: Clock | None = None
+    reader: Reader,
+    fleet: Fleet,
+    hub: Hub,
+    config: Config,
+    stats: Stats,
+    *,
+    clock: Clock | None = None,
+    office: Office | None = None,
 ) -> web.Application:
     """Everything under one address. ConfigError where it would be open to others without a token.
 
     A token that is set is asked for on loopback too, as behind a proxy.
     """
     clock = clock or SystemClock()
-    guard = Guard(token_of(config), clock)
+    spoken = slack.routes(office)
+    guard = Guard(token_of(config), clock, frozenset(route.path for route in spoken))
     app = web.Application(middlewares=[border], client_max_size=MAX_BODY)
-    app[PARTS] = Parts(reader, fleet, hub, stats, clock)
+    app[PARTS] = Parts(reader, fleet, hub, stats, clock, office)
     app[login.GUARD] = guard
     app[login.FILES] = files = Files()
     app[stream.STREAMS] = set()
@@ -52,6 +61,11 @@ def make_app(
             web.get("/api/v1/gaps", api.gaps),
             web.get("/api/v1/gallery", gallery.gallery),
             web.get("/api/v1/gallery/chart", gallery.chart),
+            web.get("/api/v1/audit", audit.audit),
+            web.get("/api/v1/slack", audit.slack),
+            web.get("/api/v1/silences", silences.silences),
+            web.post("/api/v1/silences", silences.silence),
+            web.delete("/api/v1/silences/{id}", silences.unsilence),
             web.get("/api/v1/stream", stream.stream),
             web.get("/metrics", prometheus.metrics),
             web.get("/healthz", prometheus.healthz),
@@ -64,6 +78,8 @@ def make_app(
             web.get("/incidents", files.shell),
             web.get("/incidents/{incident}", files.shell),
             web.get("/gallery", files.shell),
+            web.get("/audit", files.shell),
+            *spoken,
         ]
     )
     return app

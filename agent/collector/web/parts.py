@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from agent.clock import Clock
+from agent.collector.chatops.office import Office
 from agent.collector.fleet import Fleet
 from agent.collector.live import Hub
 from agent.collector.stats import Stats
@@ -25,6 +26,8 @@ class Parts:
     hub: Hub
     stats: Stats
     clock: Clock
+    office: Office | None = None
+    """None: nobody can be asked for anything, which is so in tests of what is shown."""
 
 
 PARTS: web.AppKey[Parts] = web.AppKey("parts", Parts)

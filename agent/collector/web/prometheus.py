@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
+from agent.collector.chatops.office import Office
 from agent.collector.store import Counts
 from agent.collector.web.parts import PARTS, Parts
 from agent.errors import StoreError
@@ -67,6 +68,8 @@ async def metrics(request: web.Request) -> web.Response:
     page = Page()
     own(page, parts)
     fleet(page, parts)
+    if parts.office is not None:
+        asked(page, parts.office)
     try:  # what we know without the database is worth most when it is away
         rows(page, await parts.reader.counts())
         await deliveries(page, parts)
@@ -96,6 +99,23 @@ def fleet(page: Page, parts: Parts) -> None:
     page.add("host_last_seen_age_seconds", "gauge", "Seconds since the host was last heard.", ages)
     opened = [({"host": entry["host"]}, float(entry["incidents"])) for entry in hosts]
     page.add("host_incidents_open", "gauge", "Open incidents of the host.", opened)
+
+
+def asked(page: Page, office: Office) -> None:
+    """What people ask for, and whether Slack can reach us."""
+    outcomes = [({"outcome": name}, float(count)) for name, count in sorted(office.auditor.outcomes.items())]
+    page.add("commands_total", "counter", "Audited facts by outcome.", outcomes)
+    page.one("commands_sent_total", "counter", "Signed commands published to hosts.", office.fanout.sent)
+    page.one("audit_waiting", "gauge", "Audit entries that wait for the database.", office.auditor.waiting)
+    if office.desk is not None:
+        page.one("slack_requests_total", "counter", "Requests from Slack taken up.", office.desk.taken)
+        page.one("slack_requests_repeated_total", "counter", "Repeated requests left out.", office.desk.repeated)
+    socket = office.socket
+    if socket is not None:
+        page.one("slack_socket_up", "gauge", "Whether the Socket Mode connection stands.", socket.state.connected)
+        page.one("slack_socket_connects_total", "counter", "Socket Mode connections made.", socket.state.connects)
+        if (age := socket.age()) is not None:
+            page.one("slack_socket_frame_age_seconds", "gauge", "Seconds since its last frame.", age)
 
 
 def rows(page: Page, counts: Counts) -> None:

@@ -79,7 +79,10 @@ openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 
 chown mosquitto: server.key && chmod 600 server.key ca.key
 """
 # Host and collector of one machine share its name at the broker, so it has the rules of both.
-RULES = f"\nuser {HOST}\ntopic read tocsin/v1/#\ntopic write tocsin/v1/+/ack\ntopic write tocsin/v1/_collector/#\n"
+WRITTEN = ("+/ack", "+/commands", "+/delivered", "_collector/#")
+RULES = "\n".join(
+    ["", f"user {HOST}", "topic read tocsin/v1/#", *(f"topic write tocsin/v1/{topic}" for topic in WRITTEN), ""]
+)
 slack = Slack(9000)
 
 

@@ -1,5 +1,6 @@
 // The shell: which page is shown, the one stream that feeds it, and what stands in the bar.
 
+import { AuditPage } from "./audit.js";
 import { clock } from "./format.js";
 import { el, say } from "./element.js";
 import { FleetPage } from "./fleet.js";
@@ -134,6 +135,7 @@ class App {
 }
 
 function pageFor(app, path) {
+  if (path === "/audit") return new AuditPage(app);
   const [, section, name] = path.match(/^\/(?:(hosts|incidents|gallery)(?:\/([^/]+))?)?$/) ?? [];
   if (section === "hosts" && name) return new HostPage(app, decodeURIComponent(name));
   if (section === "incidents") return name ? new IncidentPage(app, decodeURIComponent(name)) : new IncidentsPage(app);

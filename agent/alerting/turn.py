@@ -1,0 +1,97 @@
+"""Whose turn it is to write to Slack: this host's, or that of a collector that lives. Pure.
+
+Slack's limits are per app and channel, so one collector writes for all hosts. A host whose collector has been
+silent for a while writes itself, and hands over when one is back. A writer is named "<collector>/<session>",
+so that a collector which has started anew is another one; "" is the host itself.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+SELF = ""
+NOBODY = "-"
+"""Writes in `mode = "collector"` before any collector was heard."""
+JITTER = 0.3
+"""Share of `silence` at most that a host waits beyond it, so that a fleet does not begin to write as one."""
+
+Mode = Literal["auto", "direct", "collector"]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The last heartbeat of a collector, and when it came (monotonic)."""
+
+    session: str
+    delivers: bool
+    at: float
+
+
+class Turn:
+    """`current` is who writes now, `wanted` who should; the wiring brings the one to the other with `take`.
+
+    Between the two lies what must be done first: a host ends its calls before a collector begins, and looks for
+    what a silent collector may have posted before it posts itself.
+    """
+
+    def __init__(
+        self, now: float, rng: random.Random, *, mode: Mode = "auto", current: str = SELF, silence: float = 10.0
+    ) -> None:
+        """`current` as the last process has left it: that collector has from now on the time to be heard.
+
+        `silence`: seconds without a heartbeat after which a collector is given up.
+        """
+        self.mode: Mode = mode
+        self.current = {"direct": SELF, "auto": current, "collector": current or NOBODY}[mode]
+        self._rng = rng
+        self._silence = silence
+        self._beats: dict[str, Beat] = {}
+        self._trusted_until = self._patience(now)
+
+    def heard(self, name: str, session: str, now: float, *, delivers: bool) -> None:
+        """A heartbeat; `delivers` is False where that collector has no Slack, or cannot write at present."""
+        self._beats[name] = Beat(session, delivers, now)
+        if self.current == writer(name, session):
+            self._trusted_until = self._patience(now)
+
+    def gone(self, name: str) -> None:
+        """A last will. It says that the connection is lost, not that the collector has ended: silence decides."""
+        self._beats.pop(name, None)
+
+    def take(self, new: str, now: float) -> None:
+        """`new` writes from now on."""
+        self.current = new
+        self._trusted_until = self._patience(now)
+
+    def wanted(self, now: float) -> str:
+        """Who should write: the present one for as long as it can, else the first by name that delivers."""
+        if self.mode == "direct":
+            return SELF
+        living = sorted(
+            writer(name, beat.session)
+            for name, beat in self._beats.items()
+            if beat.delivers and now - beat.at <= self._silence
+        )
+        if self.current in living:
+            return self.current
+        if living:
+            return living[0]
+        if self.current == SELF or self.mode == "collector" or (now < self._trusted_until and not self._released(now)):
+            return self.current
+        return SELF
+
+    def _released(self, now: float) -> bool:
+        """The present writer itself says that it does not write: nothing of its is under way any more."""
+        return any(
+            writer(name, beat.session) == self.current and not beat.delivers and now - beat.at <= self._silence
+            for name, beat in self._beats.items()
+        )
+
+    def _patience(self, now: float) -> float:
+        return now + self._silence * (1 + self._rng.uniform(0, JITTER))
+
+
+def writer(name: str, session: str) -> str:
+    return f"{name}/{session}"

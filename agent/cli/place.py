@@ -1,0 +1,35 @@
+"""Where the daemon of this machine keeps its state: what every command that speaks to it must know."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from agent.errors import UnavailableError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="of the daemon (default: as in agent.toml, or of `up`)"
+    )
+
+
+def state_dirs(arguments: argparse.Namespace) -> list[Path]:
+    """The one that was named, else those that are there; UnavailableError where none is."""
+    from agent.config.load import read  # noqa: PLC0415
+
+    if arguments.state_dir is not None:
+        return [arguments.state_dir]
+    home = os.environ.get("XDG_STATE_HOME")
+    up = Path(home, "tocsin") if home else Path(".tocsin")
+    found = [path for path in (read(arguments.config).config.agent.state_dir, up) if path.is_dir()]
+    if not found:
+        raise UnavailableError("no daemon has run here yet: no state directory; name it with --state-dir")
+    return found
+
+
+def state_dir(arguments: argparse.Namespace, file: str) -> Path:
+    """The first of them that has `file`, else the first."""
+    found = state_dirs(arguments)
+    return next((path for path in found if (path / file).exists()), found[0])

@@ -1,0 +1,215 @@
+"""The desk: takes what Slack brings, at once, and sees to it that it is answered, once.
+
+What is taken is acknowledged before anything else is done: neither the database nor a host nor Slack's own API
+can hold that up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from typing import Any
+
+from agent.clock import Clock
+from agent.collector.chatops.answer import Answer, Mouth
+from agent.collector.chatops.confirm import VALID, Confirm
+from agent.collector.chatops.fanout import States
+from agent.collector.chatops.grants import FREE, Grants, Rights
+from agent.collector.chatops.inquiries import Inquiries
+from agent.collector.chatops.orders import Order, Orders
+from agent.collector.chatops.plan import Plan
+from agent.collector.chatops.repeats import SAME_WITHIN, Repeats, same
+from agent.collector.chatops.request import CANCEL, CONFIRM, Request, of_event, of_press, of_slash
+from agent.collector.chatops.words import count_words, state_lines
+from agent.collector.store import AuditLog
+from agent.commands import verbs
+from agent.errors import CommandError, StoreError
+from agent.slack.answers import answer, button
+from agent.slack.blocks import Message
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 100
+CLAIM_WITHIN = 1.0
+"""Seconds after which we do not wait for the database to say whether another collector has the request."""
+DAY = 86400.0
+_READERS = {"slash_commands": of_slash, "events_api": of_event, "interactive": of_press}
+
+
+class Desk:
+    def __init__(
+        self,
+        *,
+        mouth: Mouth,
+        grants: Grants,
+        orders: Orders,
+        inquiries: Inquiries,
+        confirm: Confirm,
+        audit: AuditLog,
+        clock: Clock,
+    ) -> None:
+        self._mouth = mouth
+        self._grants = grants
+        self._orders = orders
+        self._inquiries = inquiries
+        self._confirm = confirm
+        self._audit = audit
+        self._clock = clock
+        self._repeats = Repeats()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.taken = 0
+        self.repeated = 0
+
+    def take(self, kind: str, payload: dict[str, Any]) -> dict[str, Any] | None:
+        """Starts the work on a payload of Slack's; what its acknowledgement says, if anything. Waits for nothing."""
+        reader = _READERS.get(kind)
+        request = reader(payload) if reader is not None else None
+        if request is None:
+            return None
+        if not self._repeats.first(request, self._clock.monotonic()):
+            self.repeated += 1
+            return None
+        if len(self._tasks) >= MOST_AT_ONCE:
+            self._orders.note(_order(request), "refused", detail="too much at once")
+            return _only_you("Too much is being asked for at once; try again in a moment.")
+        self.taken += 1
+        task = asyncio.create_task(self._serve(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return _only_you("Working on it …") if request.source == "slash" else None
+
+    async def aclose(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, request: Request) -> None:
+        """One of the borders: whatever happens in here, the asker is told and the audit knows."""
+        if not await self._mine(request):
+            self.repeated += 1
+            return
+        order = _order(request)
+        try:
+            rights = await self._grants.of(request.user)
+            if request.verb in ("confirm", "cancel"):
+                await self._decided(request, rights)
+            else:
+                await self._answer(request, order, rights)
+        except CommandError as error:
+            self._orders.note(order, "refused", detail=f"{error.code}: {error.detail}")
+            await self._mouth.whisper(request, _sentence(error.detail))
+        except Exception as error:
+            log.exception("request failed", extra={"request": request.id, "verb": request.verb[:32]})
+            self._orders.note(order, "failed", detail=type(error).__name__)
+            await self._mouth.whisper(request, "This should not have happened; the collector's log says more.")
+
+    async def _mine(self, request: Request) -> bool:
+        """Whether no other collector has it already; ours, where the database cannot tell."""
+        said = hashlib.sha256(same(request).encode("utf-8", "replace")).hexdigest()
+        try:
+            async with asyncio.timeout(CLAIM_WITHIN):
+                now = self._clock.now()
+                return await self._audit.claim(request.id, now, DAY) and await self._audit.claim(said, now, SAME_WITHIN)
+        except (StoreError, TimeoutError):
+            return True
+
+    async def _answer(self, request: Request, order: Order, rights: Rights, *, confirmed: bool = False) -> None:
+        if not rights and order.verb not in FREE:
+            raise CommandError("unknown_user", "you have no grant; whoever keeps agent.toml can give you one")
+        verb = verbs.find(order.verb)
+        inquiry = self._inquiries.find(order)
+        if inquiry is not None:
+            message = await inquiry(order, rights)
+            self._orders.note(order, "done")
+            await self._say(request, message, whisper=order.verb == "help")
+            return
+        plan = await self._orders.plan(order, rights)
+        if verb.danger and not confirmed:
+            await self._ask(request, order, plan)
+            return
+        await self._carry_out(request, order, plan)
+
+    async def _say(self, request: Request, message: Message, *, whisper: bool) -> None:
+        if whisper:
+            await self._mouth.whisper(request, message.text, message.blocks)
+        else:
+            await Answer(self._mouth, request).finish(message)
+
+    async def _carry_out(self, request: Request, order: Order, plan: Plan) -> None:
+        """In one message that is edited as hosts answer; to a pressed button in words, as its own message changes."""
+        if request.source == "button" and order.verb != "job":
+            states = await self._orders.carry_out(order, plan)
+            await self._mouth.whisper(request, "\n".join(state_lines(plan, states)), _shown(order, plan, states).blocks)
+            return
+        shown = Answer(self._mouth, request)
+        try:
+            states = await self._orders.carry_out(
+                order, plan, lambda plan, states: shown.show(_shown(order, plan, states))
+            )
+            await shown.finish(_shown(order, plan, states))
+        finally:
+            shown.stop()
+
+    async def _ask(self, request: Request, order: Order, plan: Plan) -> None:
+        """For the asker alone: are you sure?"""
+        token = self._confirm.token(request.user, order.verb, tuple(order.words), order.text, self._clock.now())
+        self._orders.note(order, "confirm", hosts=plan.hosts)
+        buttons = [button("Do it", CONFIRM, token, "danger"), button("Leave it", CANCEL, token)]
+        lines = [order.text, f"on {', '.join(sorted(plan.hosts)[:20])}", f"Within {VALID:g} s, and once."]
+        message = answer("Are you sure?", lines, buttons=buttons)
+        await self._mouth.whisper(request, message.text, message.blocks)
+
+    async def _decided(self, request: Request, rights: Rights) -> None:
+        """A confirm button: who pressed it is asked for their rights again, and it works once."""
+        asked = self._confirm.read(request.token, request.user, self._clock.now())
+        await self._mouth.take_back(request)
+        order = Order(
+            request.id, f"confirm {asked.nonce}", request.actor, "button", asked.verb, asked.words, asked.text
+        )
+        if not await self._first(asked.nonce):
+            raise CommandError("used", "this was decided already")
+        if request.verb == "cancel":
+            self._orders.note(order, "cancelled")
+            return
+        await self._answer(request, order, rights, confirmed=True)
+
+    async def _first(self, nonce: str) -> bool:
+        """Here, and in every collector that shares our database; the host itself runs its command's id once."""
+        used = Request(verb="used", user="U", channel="C", source="button", key=f"nonce {nonce}", token=nonce)
+        if not self._repeats.first(used, self._clock.monotonic()):
+            return False
+        try:
+            async with asyncio.timeout(CLAIM_WITHIN):
+                return await self._audit.claim(f"nonce {nonce}"[:64], self._clock.now(), DAY)
+        except (StoreError, TimeoutError):
+            return True
+
+
+def _order(request: Request) -> Order:
+    return Order(
+        request.id,
+        request.key,
+        request.actor,
+        request.source,
+        request.verb,
+        request.words,
+        request.text or request.verb,
+        request.host,
+        request.incident,
+    )
+
+
+def _shown(order: Order, plan: Plan, states: States) -> Message:
+    """Hosts that were not heard of yet count as asked."""
+    title = order.text if states else f"{order.text}: asking"
+    counts = count_words(states)
+    return answer(f"{title}: {counts}" if counts else title, state_lines(plan, states), code=True)
+
+
+def _only_you(text: str) -> dict[str, Any]:
+    return {"response_type": "ephemeral", "text": text}
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,111 @@
+"""A request that hosts must answer, from whoever it came: planned, audited, sent, and audited again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agent.collector.chatops.auditor import Auditor
+from agent.collector.chatops.fanout import ANSWER_WITHIN, Fanout, States
+from agent.collector.chatops.grants import Rights
+from agent.collector.chatops.plan import Plan, Planner
+from agent.collector.chatops.silences import Silenced, holding, listed
+from agent.collector.chatops.words import count_words
+from agent.commands import verbs
+from agent.commands.payload import Args
+from agent.errors import CommandError
+
+LOOK_WITHIN = 5.0
+"""Seconds that hosts have to say which silences they hold."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """`key` is equal for every copy of the same request; `actor` is written into command and audit."""
+
+    request: str
+    key: str
+    actor: str
+    source: str
+    verb: str
+    words: Sequence[str]
+    text: str
+    host: str = ""
+    incident: str = ""
+
+
+Progress = Callable[[Plan, States], None]
+
+
+class Orders:
+    def __init__(self, planner: Planner, fanout: Fanout, auditor: Auditor) -> None:
+        self.planner = planner
+        self.fanout = fanout
+        self.auditor = auditor
+
+    def note(self, order: Order, outcome: str, *, hosts: tuple[str, ...] = (), detail: str = "") -> None:
+        self.auditor.note(
+            request=order.request,
+            actor=order.actor,
+            source=order.source,
+            verb=order.verb,
+            text=order.text,
+            outcome=outcome,
+            hosts=hosts,
+            detail=detail,
+        )
+
+    async def plan(self, order: Order, rights: Rights) -> Plan:
+        """CommandError where it cannot be, or may not; nothing has been sent then."""
+        if order.verb == "unsilence":
+            return await self._unsilence(order, rights)
+        return await self.planner.plan(order.verb, order.words, rights, host=order.host, incident=order.incident)
+
+    async def carry_out(
+        self, order: Order, plan: Plan, progress: Progress | None = None, seconds: float = ANSWER_WITHIN
+    ) -> States:
+        """The final state of every host of the plan."""
+        self.note(order, "accepted", hosts=plan.hosts)
+        states: States = dict(plan.states)
+        if progress is not None:
+            progress(plan, states)
+        await self.fanout.run(
+            plan.verb,
+            plan.args,
+            actor=order.actor,
+            key=order.key,
+            states=states,
+            changed=None if progress is None else lambda states: progress(plan, states),
+            seconds=seconds,
+        )
+        self.note(order, outcome_of(states), hosts=plan.hosts, detail=_detail(states))
+        return states
+
+    async def silences(self, order: Order, rights: Rights, verb: str = "silences") -> list[Silenced]:
+        """What the hosts hold on which `verb` is granted, as they say it now."""
+        plan = self.planner.on(verb, {}, self.planner.names(), rights)
+        key = f"{order.key} silences"
+        return listed(await self.fanout.run("silences", plan.args, actor=order.actor, key=key, seconds=LOOK_WITHIN))
+
+    async def _unsilence(self, order: Order, rights: Rights) -> Plan:
+        """The silence that was made at once on many hosts ends on all of them, under each host's own id."""
+        wanted = str(verbs.parse("unsilence", order.words)["id"])
+        silence = holding(await self.silences(order, rights, "unsilence"), wanted)
+        if silence is None:
+            raise CommandError("unknown_silence", f"no host that answers holds a silence {wanted}")
+        args: dict[str, Args] = {host: {"id": number} for host, number in silence.ids.items()}
+        return Plan("unsilence", args, {})
+
+
+def outcome_of(states: States) -> str:
+    kinds = {state.state for state in states.values()}
+    if all(state.good for state in states.values()):
+        return "done"
+    if kinds == {"refused"}:
+        return "refused"
+    return "unanswered" if kinds <= {"done", "silent", "offline"} and kinds != {"done"} else "failed"
+
+
+def _detail(states: States) -> str:
+    bad = [f"{host}: {state.state} {state.text}".strip() for host, state in sorted(states.items()) if not state.good]
+    return "; ".join([count_words(states), *bad[:20]])

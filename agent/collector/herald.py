@@ -1,0 +1,169 @@
+"""Writes to Slack for the hosts that hand their incidents over, and about hosts that are gone.
+
+A host says in its retained `deliveries` message who writes for it. While that is us, what it has is ours to show:
+the incidents come out of the database or with the commits, how far their messages are comes from the host, and
+goes back to it with every change, so that it can go on where we have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from agent.alerting.delivery import Delivery
+from agent.alerting.outbox import Outbox
+from agent.clock import Clock
+from agent.collector.fleet import Fleet
+from agent.collector.hostwatch import METRIC, HostWatch
+from agent.collector.lease import Lease
+from agent.collector.store import Reader
+from agent.errors import StoreError
+from agent.model import DeliveryState, Incident, Transition
+from agent.transport.wire import DeliveredMessage, DeliveriesMessage
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY = 0.3
+FETCH_AGAIN = 1.0
+ORPHANED_AFTER = 3.0
+"""Times `takeover_after`: then a host that is gone writes nothing itself any more, and what it left is told by us."""
+
+
+class Herald:
+    """`deliveries` and `committed` bring what happens; `run` shows it.
+
+    `tell` sends to a host what has become of its messages; `keep` puts a transition of ours on its way into the
+    database, as often as it is called.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        reader: Reader,
+        fleet: Fleet,
+        watch: HostWatch,
+        clock: Clock,
+        *,
+        tell: Callable[[str, DeliveredMessage], None],
+        keep: Callable[[Incident, Transition], None],
+    ) -> None:
+        self._lease = lease
+        self._reader = reader
+        self._fleet = fleet
+        self._watch = watch
+        self._clock = clock
+        self._tell = tell
+        self._keep = keep
+        self.outbox: Outbox
+        self.delivering = False
+        self._writers: dict[str, str] = {}
+        self._ours: set[str] = set()
+        self._slips: dict[str, dict[str, DeliveryState]] = {}
+        self._told: dict[str, dict[str, DeliveryState]] = {}
+        self._changed = asyncio.Event()
+        self._missing = asyncio.Event()
+
+    # -- what is heard
+
+    def deliveries(self, host: str, message: DeliveriesMessage) -> None:
+        """Who writes for this host, and how far its messages are."""
+        self._writers[host] = message.writer
+        if message.writer == self._lease.writer:
+            self._accept(host, message.deliveries)
+        elif host in self._ours:
+            self._give_up(host)
+
+    def committed(self, incident: Incident) -> None:
+        """The database has this version."""
+        if incident.metric == METRIC:
+            self._watch.settled(incident.id, incident.version)
+        elif incident.host in self._ours:
+            self._show(incident)
+
+    def connected(self) -> None:
+        """As another writer: no host has handed anything to this one yet."""
+        for host in list(self._ours):
+            self._give_up(host)
+
+    def may(self, row: Delivery) -> bool:
+        """Whether a call about this row may begin now."""
+        now = self._clock.monotonic()
+        if row.incident.metric == METRIC:
+            return self._lease.leads(now)
+        return self.delivering and self._lease.holds(now) and row.incident.host in self._ours
+
+    def changed(self) -> None:
+        """The outbox has something new to tell."""
+        self._changed.set()
+
+    # -- beside it
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as group:
+            for work in (self.outbox.run, self._report, self._fetch):
+                group.create_task(work())
+
+    def tick(self) -> None:
+        """Once a second: which hosts are gone, and what of that the database has not got yet."""
+        if not self._lease.leads(self._clock.monotonic()):
+            return
+        for incident, _ in self._watch.look(self._fleet.absent(), self._fleet.present()):
+            self.outbox.desire(incident)
+        for pair in self._watch.unsettled.values():
+            self._keep(*pair)
+
+    def _accept(self, host: str, rows: Iterable[DeliveryState]) -> None:
+        self._ours.add(host)
+        self._told.pop(host, None)
+        self._slips[host] = {slip.incident: slip for slip in rows}
+        self.outbox.adopt(tuple(self._slips[host].values()))
+        self._missing.set()
+        self._changed.set()
+
+    def _give_up(self, host: str) -> None:
+        self._ours.discard(host)
+        self._slips.pop(host, None)
+        self._told.pop(host, None)
+        self.outbox.release(host)
+
+    def _show(self, incident: Incident) -> None:
+        self.outbox.desire(incident)
+        slip = self._slips.get(incident.host, {}).get(incident.id)
+        if slip is not None:
+            self.outbox.adopt((slip,))
+
+    async def _fetch(self) -> None:
+        """Incidents that were handed over, that are not over, and that we have not heard of since our start."""
+        while True:
+            await self._missing.wait()
+            self._missing.clear()
+            try:
+                for host, slips in list(self._slips.items()):
+                    for slip in list(slips.values()):
+                        await self._fetch_one(host, slip)
+            except StoreError:
+                await self._clock.sleep(FETCH_AGAIN)
+                self._missing.set()
+
+    async def _fetch_one(self, host: str, slip: DeliveryState) -> None:
+        over = not slip.open and slip.state in ("delivered", "dead")
+        if over or self.outbox.knows(slip.incident, slip.desired):
+            return
+        row = await self._reader.incident(slip.incident)
+        if row is not None and row.host == host and host in self._ours:
+            self._show(row.incident())
+
+    async def _report(self) -> None:
+        """What has changed about a host's messages, to that host."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for host in self._ours:
+                before = self._told.setdefault(host, {})
+                slips = [slip for slip in self.outbox.shown(host) if before.get(slip.incident) != slip]
+                if slips:
+                    before.update((slip.incident, slip) for slip in slips)
+                    self._tell(host, DeliveredMessage(1, self._lease.writer, tuple(slips)))
+            await self._clock.sleep(REPORT_EVERY)

@@ -1,0 +1,59 @@
+"""The right to write to Slack for others, as far as the others can know of it. Pure.
+
+Hosts take over when they have not heard us for `takeover_after`; so we begin nothing more some while before that,
+and every connection to the broker makes us another writer, to whom the hosts must hand over anew.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from agent.alerting.turn import writer
+from agent.transport.wire import Heartbeat
+
+HEARTBEATS = 5
+"""In the time after which a host takes over."""
+SHARE = 0.4
+"""Of that time, for which one confirmed heartbeat lets us begin calls: the rest is for a call to end."""
+
+
+class Lease:
+    def __init__(self, name: str, takeover_after: float) -> None:
+        self.name = name
+        self.interval = takeover_after / HEARTBEATS
+        self._length = takeover_after * SHARE
+        self._takeover_after = takeover_after
+        self.session = ""
+        self._until = float("-inf")
+        self._peers: dict[str, float] = {}
+
+    @property
+    def writer(self) -> str:
+        """Our name as a writer, for this connection."""
+        return writer(self.name, self.session)
+
+    def begin(self) -> None:
+        """Connected anew: nobody knows this writer yet."""
+        self.session = secrets.token_hex(8)
+        self._until = float("-inf")
+
+    def confirmed(self, sent_at: float) -> None:
+        """The broker has the heartbeat that was sent then (monotonic)."""
+        self._until = max(self._until, sent_at + self._length)
+
+    def holds(self, now: float) -> bool:
+        return now <= self._until
+
+    def heard(self, name: str, beat: Heartbeat, now: float) -> None:
+        """Another collector's heartbeat, or our own as it comes back."""
+        if name == self.name:
+            return
+        if beat.state == "online" and beat.delivers:
+            self._peers[name] = now
+        else:
+            self._peers.pop(name, None)
+
+    def leads(self, now: float) -> bool:
+        """Of several collectors the first by name tells what is of no host: that one is gone."""
+        living = [name for name, at in self._peers.items() if now - at <= self._takeover_after]
+        return self.holds(now) and all(self.name < name for name in living)

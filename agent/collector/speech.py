@@ -1,0 +1,153 @@
+"""WIRING of what the collector says in Slack: lease, herald, host watch and outbox, and the heartbeat beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from agent.alerting.messenger import Messenger
+from agent.alerting.outbox import Outbox
+from agent.alerting.state import State
+from agent.clock import Clock
+from agent.collector.fleet import Fleet
+from agent.collector.herald import Herald
+from agent.collector.hostwatch import HostWatch
+from agent.collector.ingest import Ingest
+from agent.collector.lease import Lease
+from agent.collector.notices import Notices
+from agent.collector.stats import Stats
+from agent.collector.store import Reader
+from agent.config.schema import Config, SlackConfig
+from agent.errors import TransportError, WireError
+from agent.transport import wire
+from agent.transport.mqtt import Message, Session
+from agent.transport.wire import DeliveredMessage, Heartbeat, Topic
+
+FILE = "herald.db"
+LAST_CALL = 2.0
+"""Seconds for a call to Slack that is under way at the end."""
+
+
+class Speech:
+    """`heartbeat` runs once per connection, `run` for ever; `tick` comes once a second, `end` before a clean stop."""
+
+    def __init__(self, config: Config, name: str, state: State, ingest: Ingest, clock: Clock) -> None:
+        self._clock = clock
+        self._state = state
+        self._session: Session | None = None
+        self._topic = f"{wire.PREFIX}/_collector/{name}/status"
+        self.lease = Lease(name, float(config.slack.takeover_after))
+        self._notices = Notices(ingest.take, clock)
+        self._ending = False
+        slack = config.slack
+        self._can = slack.bot_token is not None and slack.deliver != "direct"
+        self.messenger = messenger(slack)
+
+    @classmethod
+    async def open(
+        cls, config: Config, name: str, *, ingest: Ingest, fleet: Fleet, reader: Reader, stats: Stats, clock: Clock
+    ) -> Speech:
+        """Never fails: without a file, what was said is kept in memory."""
+        directory: Path = config.agent.state_dir
+        speech = cls(config, name, await State.open(directory / FILE), ingest, clock)
+        speech._join(config, ingest, fleet, reader, stats)
+        return speech
+
+    def _join(self, config: Config, ingest: Ingest, fleet: Fleet, reader: Reader, stats: Stats) -> None:
+        self._stats = stats
+        self._fleet = fleet
+        watch = HostWatch(self._state, self._clock)
+        self.herald = herald = Herald(
+            self.lease, reader, fleet, watch, self._clock, tell=self._tell, keep=self._notices.put
+        )
+        slack = config.slack
+        self.outbox = herald.outbox = Outbox(
+            self._state,
+            self.messenger,
+            self._clock,
+            channel=slack.channel,
+            routes=slack.routes,
+            on_change=self._changed,
+            may=herald.may,
+        )
+        ingest.on_deliveries = herald.deliveries
+        ingest.on_incident = herald.committed
+        ingest.on_heartbeat = self._heard
+
+    async def run(self) -> None:
+        self.messenger.warm()
+        await self.herald.run()
+
+    def tick(self) -> None:
+        self.herald.tick()
+
+    async def heartbeat(self, session: Session) -> None:
+        """Until the connection is lost, which others report. Each confirmed one is a while for which we may write."""
+        self._session = session
+        self.lease.begin()
+        self.herald.connected()
+        try:
+            with contextlib.suppress(TransportError):
+                while True:
+                    await self._beat(session)
+                    await self._clock.sleep(self.lease.interval)
+        finally:
+            self._session = None
+
+    async def end(self) -> None:
+        """Hand back what the hosts gave us, so that nobody need wait for our silence."""
+        self._ending = True
+        session = self._session
+        if session is None:
+            return
+        with contextlib.suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(LAST_CALL):
+                self.herald.delivering = False
+                await self.outbox.idle()
+                await self._beat(session)
+
+    async def aclose(self) -> None:
+        await self._state.aclose()
+
+    def status(self, state: Literal["online", "offline"], *, delivers: bool = False) -> bytes:
+        return wire.encode(Heartbeat(state, self._clock.now(), version("tocsin"), self.lease.session, delivers))
+
+    async def _beat(self, session: Session) -> None:
+        """Without its database a collector does not learn of incidents, so the hosts write themselves meanwhile.
+
+        That it does not deliver is said only when nothing is under way any more.
+        """
+        able = self._can and self._stats.store_up and not self._ending
+        self.herald.delivering = able
+        sent = self._clock.monotonic()
+        await session.publish(self._topic, self.status("online", delivers=able or self.outbox.busy), retain=True)
+        self.lease.confirmed(sent)
+
+    def _heard(self, message: Message) -> None:
+        with contextlib.suppress(WireError, IndexError):
+            beat = wire.decode(message.payload, Heartbeat)
+            if not message.retain:
+                self.lease.heard(message.topic.split("/")[3], beat, self._clock.monotonic())
+
+    def _tell(self, host: str, message: DeliveredMessage) -> None:
+        """What does not get through is told again when the host hands over anew."""
+        if self._session is not None:
+            sent = self._session.post(str(Topic(host, "delivered")), wire.encode(message))
+            sent.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    def _changed(self) -> None:
+        self.herald.changed()
+
+
+def messenger(slack: SlackConfig) -> Messenger:
+    """Slack where there is a token; else the terminal, where what is said of hosts that are gone can be read."""
+    if slack.bot_token is None:
+        from agent.slack.terminal import TerminalMessenger  # noqa: PLC0415 - one of the two is enough
+
+        return TerminalMessenger(slack.dashboard_url)
+    from agent.slack.sender import SlackMessenger  # noqa: PLC0415
+
+    return SlackMessenger(slack)

@@ -1,0 +1,35 @@
+"""Files that say what may be run: read only where nobody but root and we ourselves could have written them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def check_owner(path: Path, status: os.stat_result) -> None:
+    """ValueError says who else could change `path`."""
+    if status.st_uid not in (0, os.geteuid()):
+        raise ValueError(f"{path} belongs to user {status.st_uid}; expected root or the user that runs this")
+    if status.st_mode & 0o022:
+        raise ValueError(f"{path} can be written by others (mode {status.st_mode & 0o777:03o}); expected chmod go-w")
+
+
+def read_owned(path: Path, *, only_check: bool = False) -> tuple[os.stat_result, bytes]:
+    """The file's text from the very descriptor that was checked, so that it cannot be exchanged in between.
+
+    ValueError in words where it is a link, no regular file, somebody else's, or cannot be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        reason = (
+            "is a symbolic link; expected the file itself" if path.is_symlink() else f"cannot be read: {error.strerror}"
+        )
+        raise ValueError(f"{path} {reason}") from error
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path} is no regular file")
+        check_owner(path, status)
+        return status, b"" if only_check else file.read()

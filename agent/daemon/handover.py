@@ -1,0 +1,96 @@
+"""Hands this host's incidents to a collector that delivers them, and takes them back from one that fell silent.
+
+Whose turn it is says `agent.alerting.turn`; this part makes it so, in an order in which two never write at once:
+we end our calls before we say that the collector writes, and what a silent one may have posted is looked for
+before it is posted again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+
+from agent.alerting.outbox import Outbox
+from agent.alerting.state import State
+from agent.alerting.turn import NOBODY, SELF, Turn
+from agent.clock import Clock
+from agent.config.schema import SlackConfig
+from agent.errors import WireError
+from agent.transport.inbox import Message
+from agent.transport.wire import DeliveredMessage, Heartbeat, decode
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.25
+FACT = ("turn", "writer")
+
+
+class Handover:
+    """`heartbeat` and `delivered` take what arrives, `run` acts on it. `say` publishes our deliveries with `writer`."""
+
+    def __init__(
+        self, config: SlackConfig, outbox: Outbox, state: State, clock: Clock, say: Callable[[], None]
+    ) -> None:
+        last = state.read("turn", str).get("writer", SELF)
+        silence = float(config.takeover_after)
+        self._turn = Turn(clock.monotonic(), random.Random(), mode=config.deliver, current=last, silence=silence)
+        self._outbox = outbox
+        self._state = state
+        self._clock = clock
+        self._say = say
+
+    @property
+    def writer(self) -> str:
+        """Who writes to Slack for this host: "" itself, else "<collector>/<session>"."""
+        return self._turn.current
+
+    async def run(self) -> None:
+        """For ever."""
+        if self._turn.current != SELF:
+            await self._outbox.hold()
+        while True:
+            wanted = self._turn.wanted(self._clock.monotonic())
+            if wanted != self._turn.current:
+                await self._pass_to(wanted)
+            await self._clock.sleep(LOOK_EVERY)
+
+    async def _pass_to(self, new: str) -> None:
+        """On the disk first: after a kill the next process must know who may have written."""
+        old = self._turn.current
+        if old == SELF:
+            await self._outbox.hold()
+        else:
+            self._outbox.doubt()
+        self._turn.take(new, self._clock.monotonic())
+        self._state.put({FACT: new})
+        await self._state.flush()
+        self._say()
+        if new == SELF:
+            self._outbox.resume(gently=old != NOBODY)
+        log.info("another writes to Slack for this host", extra={"before": old or "itself", "now": new or "itself"})
+
+    def heartbeat(self, message: Message) -> None:
+        """A collector's word of itself."""
+        name = message.topic.split("/")[3]
+        try:
+            beat = decode(message.payload, Heartbeat)
+        except WireError:
+            return  # of a stranger, or of one from another time
+        if beat.state == "offline":
+            self._turn.gone(name)
+        else:
+            self._turn.heard(name, beat.session, self._clock.monotonic(), delivers=beat.delivers)
+
+    def delivered(self, message: Message) -> None:
+        """What the collector that writes for us has shown.
+
+        Only the present writer's word counts: one whose turn is over may still be in the wires.
+        """
+        try:
+            told = decode(message.payload, DeliveredMessage)
+        except WireError as error:
+            log.warning("message not understood", extra={"topic": message.topic, "error": str(error)[:200]})
+            return
+        if told.writer == self._turn.current:
+            self._outbox.adopt(told.deliveries)

@@ -1,0 +1,207 @@
+"""The verbs of a host, bound to the daemon's parts. Each gives lines for people, and the same as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from agent.alerting.figure import duration, figure
+from agent.alerting.memory import Pair
+from agent.clock import Clock
+from agent.commands.lanes import Outcome, Work
+from agent.commands.leash import Leash
+from agent.commands.payload import Args
+from agent.daemon.parts import Parts
+from agent.daemon.setup import Setup
+from agent.errors import CommandError
+from agent.model import Incident, Metric, ProbeResult, TransitionKind
+from agent.probing.plan import PlannedProbe
+from agent.probing.visit import Visits
+
+PROCESSES = "processes"
+"""The plugin whose last result is what `top` shows."""
+SHOWN = 40
+"""Lines of a list that are told; the rest is counted."""
+
+
+class Verbs:
+    """`line` says how the agent does, `tell` takes what moved an incident; `setup` is the present one.
+
+    What cannot be done raises CommandError.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        setup: Callable[[], Setup],
+        clock: Clock,
+        line: Callable[[], str],
+        tell: Callable[[list[Pair]], None],
+    ) -> None:
+        self._parts = parts
+        self._setup = setup
+        self._clock = clock
+        self._line = line
+        self._tell = tell
+        self._visits = Visits(clock)
+        self._leash = Leash(setup().config.agent.state_dir)
+        self._processes: ProbeResult | None = None
+
+    def works(self) -> Mapping[str, Work]:
+        return {
+            "status": self._status,
+            "top": self._top,
+            "probe": self._probe,
+            "advise": self._advise,
+            "silence": self._silence,
+            "unsilence": self._unsilence,
+            "silences": self._silences,
+            "ack": self._ack,
+            "job": self._job,
+        }
+
+    def open(self) -> None:
+        """End what an earlier agent has left."""
+        self._leash.pull()
+
+    def observe(self, result: ProbeResult) -> None:
+        """Every result passes here; one is kept."""
+        table = self._setup().config.probes.get(result.probe)
+        if table is not None and (table.plugin or result.probe) == PROCESSES:
+            self._processes = result
+
+    # -- looking
+
+    async def _status(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002 - all verbs are called alike
+        now = self._clock.now()
+        health = self._parts.book.health(now)
+        incidents = self._parts.engine.incidents()
+        score = "" if health.score is None else f" {health.score:.0f}"
+        lines = [f"{health.status}{score}", self._line()]
+        lines += [_incident(incident, now) for incident in incidents]
+        data = {
+            "health": msgspec.to_builtins(health),
+            "incidents": [msgspec.to_builtins(incident) for incident in incidents[:SHOWN]],
+            "probes": [
+                {"name": state.name, "status": state.status, "error": state.error}
+                for state in self._parts.scheduler.states()
+            ],
+        }
+        return Outcome(_shown(lines), data)
+
+    async def _top(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        result = self._processes
+        if result is None:
+            raise CommandError("no_data", f"the probe {PROCESSES} is not configured here, or has not run yet")
+        age = self._clock.now() - result.time
+        rows = [metric for metric in result.metrics if "name" in metric.labels]
+        lines = [f"{figure(metric.value, metric.unit):>10}  {metric.labels['name']}" for metric in rows]
+        title = f"{result.probe}, {duration(age)} ago" + (f": {result.error}" if result.error else "")
+        data = {"time": result.time, "metrics": [msgspec.to_builtins(metric) for metric in result.metrics]}
+        return Outcome(_shown([title, *lines]), data)
+
+    async def _probe(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        result = await self._visits.run(self._planned(str(args["name"])))
+        title = f"{result.probe}: {result.status} in {figure(result.duration, 'seconds')}"
+        lines = [title + (f": {result.error}" if result.error else ""), *map(_metric, result.metrics)]
+        data = {
+            "status": result.status,
+            "time": result.time,
+            "metrics": [msgspec.to_builtins(metric) for metric in result.metrics],
+        }
+        return Outcome(_shown(lines), data, ok=result.status == "ok")
+
+    async def _advise(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        planned = self._planned(str(args["plugin"]))
+        action, about = str(args.get("action", "")), str(args.get("about", ""))
+        known = planned.create().actions()
+        if action not in known and len(known) == 1 and not about:  # the one that it has: `advise disk /var`
+            action, about = next(iter(known)), action
+        lines = await self._visits.ask(planned, action, about)
+        return Outcome(_shown(lines), {"action": action, "lines": lines[: 5 * SHOWN]})
+
+    def _planned(self, name: str) -> PlannedProbe:
+        planned = self._setup().planned
+        for one in planned:
+            if one.name == name:
+                return one
+        raise CommandError("unknown_probe", f"no probe {name!r}; there are {', '.join(one.name for one in planned)}")
+
+    # -- holding back
+
+    async def _silence(self, args: Args, actor: str) -> Outcome:
+        match, seconds, reason = str(args["match"]), float(args["duration"]), str(args["reason"])
+        try:
+            silence, pairs = self._parts.engine.silence(match, seconds, actor, reason)
+        except ValueError as error:
+            raise CommandError("bad_arguments", str(error)) from error
+        self._tell(pairs)
+        held = sum(transition.kind == TransitionKind.MUTED for _, transition in pairs)
+        text = f"{silence.id}: {silence.match} is held back for {duration(seconds)}; {held} open incidents are"
+        return Outcome(text, {"silence": msgspec.to_builtins(silence), "incidents": [one.id for one, _ in pairs]})
+
+    async def _unsilence(self, args: Args, actor: str) -> Outcome:
+        silence_id = str(args["id"])
+        try:
+            pairs = self._parts.engine.unsilence(silence_id, actor)
+        except KeyError as error:
+            raise CommandError("unknown_silence", f"no silence {silence_id} holds") from error
+        self._tell(pairs)
+        return Outcome(f"{silence_id} has ended", {"incidents": [incident.id for incident, _ in pairs]})
+
+    async def _silences(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        silences, now = self._parts.engine.silences(), self._clock.now()
+        lines = [
+            f"{one.id}  {one.match}, {duration(one.until - now)} more, by {one.author}: {one.reason}"
+            for one in silences
+        ]
+        data = {"silences": [msgspec.to_builtins(one) for one in silences[: 5 * SHOWN]]}
+        return Outcome(_shown(lines) or "nothing is silenced", data)
+
+    async def _ack(self, args: Args, actor: str) -> Outcome:
+        incident_id = str(args["id"])
+        try:
+            pairs = self._parts.engine.acknowledge(incident_id, actor)
+        except KeyError as error:
+            raise CommandError("unknown_incident", f"no incident {incident_id} is open") from error
+        self._tell(pairs)
+        return Outcome(f"{incident_id}: {actor} looks after it" if pairs else f"{incident_id}: somebody does already")
+
+    # -- doing
+
+    async def _job(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        from agent.commands import jobs  # noqa: PLC0415 - few hosts have any
+
+        known = jobs.load(self._setup().config.commands.jobs)
+        name = str(args["name"])
+        if name not in known:
+            raise CommandError("unknown_job", f"no job {name!r}; there are {', '.join(known) or 'none'}")
+        began = self._clock.monotonic()
+        finished = await jobs.run(known[name], jobs.argv(known[name], args), self._leash)
+        took = self._clock.monotonic() - began
+        how = f"ended at its deadline of {known[name].timeout:g} s" if finished.code is None else _exit(finished.code)
+        text = f"{name}: {how}, {figure(took, 'seconds')}\n{finished.output}".rstrip()
+        return Outcome(text, {"exit": finished.code, "seconds": took}, ok=finished.code == 0)
+
+
+def _shown(lines: list[str]) -> str:
+    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n".join([*lines[:SHOWN], *more])
+
+
+def _incident(incident: Incident, now: float) -> str:
+    value = "" if incident.value is None else f" {figure(incident.value, incident.unit)}"
+    labels = ",".join(f"{key}={value}" for key, value in sorted(incident.labels.items()))
+    where = f" {{{labels}}}" if labels else ""
+    since = duration(now - incident.started_at)
+    return f"{incident.severity} {incident.threshold}{where}{value}, since {since} ({incident.id})"
+
+
+def _metric(metric: Metric) -> str:
+    labels = ",".join(f"{key}={value}" for key, value in sorted(metric.labels.items()))
+    return f"{metric.name}{f'{{{labels}}}' if labels else ''} {figure(metric.value, metric.unit)}"
+
+
+def _exit(code: int) -> str:
+    return f"ended by signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,159 @@
+"""Who may command this host is read only from files that nobody else can write; nothing is allowed by default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.cli import main
+from agent.commands.policy import keyring, keys, parse_keys, trust_faults, verb_faults
+from agent.commands.signing import Signer
+from agent.config.load import read
+from agent.config.schema import CommandsConfig
+from agent.errors import CommandError
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+ONE, TWO, THREE = (Signer.new(f"ops-{number}")[0].public for number in (1, 2, 3))
+
+
+class Host:
+    """An agent.toml with [commands], its keys file and its jobs file, all as they should be."""
+
+    def __init__(self, directory: Path) -> None:
+        self.config = directory / "agent.toml"
+        self.keys = directory / "keys"
+        self.jobs = directory / "jobs.toml"
+        self.keys.write_text(f"trusted {ONE}  # the collector's\n")
+        self.jobs.write_text('[jobs.hello]\nargv = ["/bin/echo", "hello"]\n')
+        self.write(f'trusted_keys = {{ file = "{self.keys}" }}')
+        for file in (self.config, self.keys, self.jobs):
+            file.chmod(0o644)
+
+    def write(self, lines: str, more: str = "") -> None:
+        self.config.write_text(f'[commands]\nallow = ["status", "job"]\njobs = "{self.jobs}"\n{lines}\n{more}\n')
+
+    def read(self) -> CommandsConfig:
+        reading = read(self.config)
+        assert reading.faults == []
+        return reading.config.commands
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_by_default_a_host_takes_no_commands() -> None:
+    commands = CommandsConfig()
+    assert commands.allow == ()
+    assert trust_faults(commands) == []
+    with pytest.raises(CommandError) as refused:
+        keyring(commands)
+    assert refused.value.code == "disabled"
+
+
+def test_keys_stand_in_the_file_or_beside_it(host: Host) -> None:
+    assert keys(host.read()) == ([ONE], [])
+    host.write(f'trusted_keys = ["{ONE}", "{TWO}"]')
+    assert keys(host.read()) == ([ONE, TWO], [])
+    assert trust_faults(host.read()) == []
+
+
+@pytest.mark.parametrize("which", ["config", "keys", "jobs"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["group-writable", "world-writable", "symlink", pytest.param("owner", marks=root_only)],
+)
+def test_a_file_that_others_could_have_written_enables_nothing(
+    host: Host, which: str, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands, file = host.read(), getattr(host, which)
+    if wrong == "symlink":
+        file.rename(file.with_suffix(".real"))
+        file.symlink_to(file.with_suffix(".real"))
+    elif wrong == "owner":
+        os.chown(file, 4343, 4343)
+    else:
+        file.chmod(0o664 if wrong == "group-writable" else 0o646)
+    faults = trust_faults(commands)
+    assert len(faults) == 1
+    assert str(file) in faults[0]
+    with pytest.raises(CommandError) as refused:
+        keyring(commands)
+    assert refused.value.code == "disabled"
+    assert main(["check", "-c", str(host.config)]) == 78
+    assert "no commands are taken" in capsys.readouterr().err
+
+
+def test_jobs_may_be_missing_where_job_is_not_allowed(host: Host) -> None:
+    host.jobs.unlink()
+    assert "there is no" in trust_faults(host.read())[0]
+    host.config.write_text(host.config.read_text().replace('"status", "job"', '"status"'))
+    assert trust_faults(host.read()) == []
+
+
+def test_a_revocation_holds_at_once(host: Host) -> None:
+    commands = host.read()
+    assert keys(commands) == ([ONE], [])
+    host.keys.write_text(f"trusted {TWO}\nrevoked {ONE}\n")
+    assert keys(commands) == ([TWO], [ONE])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"trusted {ONE}\ntrusted {TWO}\ntrusted {THREE}\n",
+        f"believed {ONE}\n",
+        "trusted ops-1:AAAA\n",
+        f"trusted Ops-1:{str(ONE)[6:]}\n",
+        f"trusted {ONE} {TWO}\n",
+        "trusted\n",
+    ],
+)
+def test_a_faulty_keys_file_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|at most 2"):
+        parse_keys(text)
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ('allow = ["reboot"]', "commands.allow[0]: expected a verb of hosts"),
+        ('allow = ["hosts"]', "commands.allow[0]: expected a verb of hosts"),
+        ('[[commands.grants]]\nusers = ["U1"]\nverbs = ["reboot"]', 'expected "*" or a verb'),
+    ],
+)
+def test_an_unknown_verb_is_a_fault(tmp_path: Path, lines: str, fault: str) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(f"[commands]\n{lines}\n")
+    found = read(file).lines([str(one) for one in verb_faults(read(file).config.commands)])
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ('trusted_keys = ["ops-1"]', "ID:BASE64"),
+        ('trusted_keys = "ops-1"', "a list of at most two keys"),
+        (f'trusted_keys = ["{ONE}", "{TWO}", "{THREE}"]', "at most two keys"),
+        (f'trusted_keys = ["{ONE}", "{ONE}"]', "at most two keys"),
+        ('jobs = "jobs.toml"', "a path from the root"),
+        ('signing_key = "ops-1:AAAA"', "expected { env"),
+        ('[[commands.grants]]\nverbs = ["status"]', "users and usergroups"),
+        ('[[commands.grants]]\nusers = ["ada"]\nverbs = ["*"]', "an id of Slack"),
+        ('[[commands.grants]]\nusers = ["U1A"]', "the verbs that are granted"),
+    ],
+)
+def test_faults_of_the_table_have_a_hint(tmp_path: Path, lines: str, fault: str) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(f"[commands]\n{lines}\n")
+    assert fault in "\n".join(read(file).lines())
+
+
+def test_a_host_need_not_have_the_collectors_key(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('[commands]\nsigning_key = { env = "NOT_SET_HERE" }\n')
+    assert "missing secret" in "\n".join(read(file).lines())
+    assert read(file, elsewhere="collector").faults == []

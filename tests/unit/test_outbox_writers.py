@@ -1,0 +1,158 @@
+"""An outbox as one of several writers: it holds still, goes on from what another tells, and doubts what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from agent.alerting.delivery import Delivery
+from agent.errors import AmbiguousError
+from agent.model import DeliveryState, Severity, Transition, TransitionKind
+from tests.fakes.clock import ManualClock, settle
+from tests.unit.test_outbox import Bench, after, bench, incident
+
+__all__ = ["bench"]
+
+
+async def test_what_is_muted_is_not_told_until_it_is_so_no_more(bench: Bench, clock: ManualClock) -> None:
+    """A message that is there goes on to be true; one that is not comes when the silence ends, or never."""
+    held = await bench.desire(incident(muted="silenced"))
+    gone = await bench.desire(incident(2, muted="silenced"))
+    await bench.desire(after(gone, None))
+    await clock.advance(60)
+    assert bench.slack.calls == []
+    await bench.desire(msgspec.structs.replace(held, version=2, muted=""))
+    assert bench.slack.whats == ["post"]
+    await bench.desire(msgspec.structs.replace(held, version=3, muted="again"))
+    await clock.advance(60)
+    assert bench.slack.whats == ["post", "edit"]
+    await bench.stop()
+    bench.start()
+    assert {row["incident"]: row["state"] for row in bench.outbox.deliveries()}["inc_1"] == "delivered"
+
+
+async def test_held_it_begins_nothing_and_gently_it_goes_slowly(bench: Bench, clock: ManualClock) -> None:
+    await bench.outbox.hold()
+    for number in range(3):
+        await bench.desire(incident(number))
+    await clock.advance(30)
+    assert bench.slack.calls == []
+    bench.outbox.resume(gently=True)
+    await clock.advance(4)
+    assert len(bench.slack.calls) == 1
+    await clock.advance(7)
+    assert len(bench.slack.calls) == 3
+
+
+async def test_hold_waits_for_the_call_under_way(bench: Bench) -> None:
+    going, go = asyncio.Event(), asyncio.Event()
+    post = bench.slack.post
+
+    async def slow(*args, **keys):
+        going.set()
+        await go.wait()
+        return await post(*args, **keys)
+
+    bench.slack.post = slow
+    bench.outbox.desire(incident())
+    await going.wait()
+    assert bench.outbox.busy
+    holding = asyncio.create_task(bench.outbox.hold())
+    await settle()
+    assert not holding.done()
+    go.set()
+    await holding
+    assert not bench.outbox.busy
+    assert bench.row["state"] == "delivered"
+
+
+async def test_only_what_it_may(bench: Bench, clock: ManualClock) -> None:
+    bench.outbox._may = lambda row: row.incident.host == "web-2"
+    await bench.desire(incident())
+    await clock.advance(5)
+    assert bench.slack.calls == []
+    bench.outbox.release("web-1")
+    assert bench.outbox.deliveries() == []
+
+
+async def test_after_doubt_it_looks_before_it_posts(bench: Bench, clock: ManualClock) -> None:
+    """What another may have posted is found by the same mark."""
+    await bench.outbox.hold()
+    await bench.desire(incident())
+    bench.outbox.doubt()
+    bench.outbox.resume(gently=False)
+    await clock.advance(5)
+    assert bench.slack.whats == ["find", "post"]
+    assert bench.slack.calls[0][2] == "inc_1.1"
+
+
+async def test_it_goes_on_from_what_another_has_posted(bench: Bench, clock: ManualClock) -> None:
+    await bench.outbox.hold()
+    seen = await bench.desire(incident())
+    bench.outbox.doubt()
+    told = DeliveryState("inc_1", 1, "delivered", "C9", "9.9", desired=1, open=True)
+    bench.outbox.adopt([told, DeliveryState("inc_unknown", 1, "delivered")])
+    bench.outbox.resume(gently=False)
+    await clock.advance(5)
+    assert bench.slack.calls == []
+    await bench.desire(after(seen, None))
+    await clock.advance(15)
+    assert bench.slack.whats == ["edit", "reply resolved"]
+
+
+def told(row: Delivery) -> DeliveryState:
+    return row.shown()
+
+
+def test_what_is_known_only_grows() -> None:
+    """Whichever of two rows learns of the other, both end with the better knowledge."""
+    base = incident()
+    escalated = after(base, Severity.CRITICAL)
+    call = Transition("inc_1", 2, TransitionKind.ESCALATED, Severity.CRITICAL, 5.0)
+    stages = [
+        Delivery(escalated, "#alerts"),
+        Delivery(escalated, "#alerts", state="ambiguous", doing="post", nonce="inc_1.1", asked_at=1.0),
+        Delivery(escalated, "#alerts", posted_in="C1", ts="1.1", delivered=1, call=call),
+        Delivery(escalated, "#alerts", posted_in="C1", ts="1.1", delivered=2, call=call),
+        Delivery(
+            escalated, "#alerts", posted_in="C1", ts="1.1", delivered=2, call=call, state="ambiguous", doing="reply"
+        ),
+        Delivery(escalated, "#alerts", posted_in="C1", ts="1.1", delivered=2, state="delivered", urgent=False),
+        Delivery(escalated, "#alerts", posted_in="C1", ts="1.9", delivered=1, generation=2, call=call),
+    ]
+    for lower, less in enumerate(stages):
+        for more in stages[lower:]:
+            learner, teacher = msgspec.structs.replace(less), msgspec.structs.replace(more)
+            assert learner.adopt(told(more)) == (less is not more)
+            assert (learner.ts, learner.delivered, learner.call, learner.doing) == (
+                more.ts,
+                more.delivered,
+                more.call,
+                more.doing,
+            )
+            assert not teacher.adopt(told(less))
+            assert teacher == more
+
+
+def test_what_came_later_is_still_to_be_told() -> None:
+    """Another writer has shown an older version: the newer one is shown, and its thread is told."""
+    base = incident()
+    resolved = after(after(base, Severity.CRITICAL), None)
+    call = Transition("inc_1", 3, TransitionKind.RESOLVED, Severity.OK, 9.0)
+    row = Delivery(resolved, "#alerts", call=call)
+    assert row.adopt(DeliveryState("inc_1", 2, "delivered", "C1", "1.1", desired=2, open=True))
+    assert (row.state, row.next(), row.call) == ("pending", "edit", call)
+
+
+@pytest.mark.parametrize("error", [AmbiguousError("timeout")])
+async def test_a_doubtful_call_is_handed_over_as_one(bench: Bench, clock: ManualClock, error: AmbiguousError) -> None:
+    bench.slack.errors = [error]
+    await bench.desire(incident())
+    await bench.outbox.hold()
+    [row] = bench.outbox.shown()
+    assert (row.state, row.doing, row.nonce) == ("ambiguous", "post", "inc_1.1")
+    other = Delivery(incident(), "#alerts")
+    assert other.adopt(row)
+    assert other.next() == "find"
