@@ -93,7 +93,7 @@ class Parts:
         )
         mouth = Mouth(messenger(now.slack, output))
         slack = now.slack
-        pictures = Pictures(engine.state, mouth, insight.draw, clock, on=wanted(slack))
+        pictures = Pictures(engine.state, mouth, insight.draw, clock, on=picture.wanted(slack))
         outbox = Outbox(
             engine.state,
             mouth,
@@ -131,11 +131,6 @@ def messenger(slack: SlackConfig, output: TextIO | None) -> Messenger:
     from agent.slack.sender import SlackMessenger  # noqa: PLC0415
 
     return SlackMessenger(slack)
-
-
-def wanted(slack: SlackConfig) -> bool:
-    """Whether messages get pictures."""
-    return slack.picture and slack.bot_token is not None and picture.able()
 
 
 def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:

@@ -17,11 +17,12 @@ from agent.daemon import alert_test
 from agent.daemon.alert_test import AlertTest
 from agent.daemon.guard import FATAL, guard
 from agent.daemon.intake import Intake
-from agent.daemon.parts import Identity, Parts, link, messenger, thresholds, wanted
+from agent.daemon.parts import Identity, Parts, link, messenger, thresholds
 from agent.daemon.report import Report
 from agent.daemon.self_probe import Figure, SelfProbe, Vitals
 from agent.daemon.setup import Setup
 from agent.model import Evidence, Incident, Metric, ProbeResult, Transition
+from agent.slack import picture
 from agent.systemd import Notifier
 from agent.transport import wire
 from agent.transport.spool import Priority
@@ -112,7 +113,7 @@ class Daemon:
         if after.slack != before.slack or after.slack.bot_token is not None:  # under its name may be a new token
             parts.mouth.now = messenger(after.slack, self._output)
             parts.mouth.warm()
-            parts.pictures.on = wanted(after.slack)
+            parts.pictures.on = picture.wanted(after.slack)
             parts.outbox.reroute(after.slack.channel, after.slack.routes)
         if after.health != before.health:
             parts.book = HealthBook(after.health)

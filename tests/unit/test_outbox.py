@@ -165,16 +165,19 @@ async def test_news_of_the_same_severity_does_not_take_back_a_rise(bench: Bench,
     assert bench.slack.whats[3:] == ["edit"]
 
 
-async def test_what_stands_is_offered_once_all_is_told(bench: Bench, clock: ManualClock) -> None:
-    """With its place, and not before the thread has been told."""
+async def test_what_was_told_is_offered_with_its_place(bench: Bench, clock: ManualClock) -> None:
+    """A post, and a reply behind it; an edit tells nobody."""
     shown: list[tuple[str, int, str]] = []
     bench.outbox._on_shown = lambda one, channel, ts: shown.append((channel, one.version, ts))
     first = await bench.desire(incident())
+    risen = await bench.desire(after(first, Severity.CRITICAL))
     assert shown == [("Calerts", 1, "1")]
-    await bench.desire(after(first, Severity.CRITICAL))
-    assert len(shown) == 1
     await clock.advance(5)
     assert shown[1:] == [("Calerts", 2, "1")]
+    await bench.desire(after(risen, Severity.WARNING))
+    await clock.advance(30)
+    assert bench.slack.whats[-1] == "edit"
+    assert len(shown) == 2
 
 
 async def test_a_storm_of_transitions_is_one_edit(bench: Bench, clock: ManualClock) -> None:
