@@ -91,7 +91,7 @@ class Delivery(msgspec.Struct):
             self.call = _call(incident, TransitionKind.RESOLVED)
         elif incident.severity.rank > before.severity.rank:
             self.call = _call(incident, TransitionKind.ESCALATED)
-        else:
+        elif incident.severity.rank < before.severity.rank:
             self.call = None  # a rise that was not yet told is over
         self.urgent = self.urgent or self.call is not None
         self.incident = incident

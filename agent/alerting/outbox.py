@@ -48,7 +48,7 @@ def _anything(row: Delivery) -> bool:
 
 class Outbox:
     """`desire` says what should be shown; `run` shows it. `on_change` is called when `deliveries` has changed,
-    `on_shown` with incident, channel and ts when its message stands as it should.
+    `on_shown` with incident, channel and ts of its message when we have posted it, or told its thread something.
     """
 
     def __init__(
@@ -363,7 +363,7 @@ class Outbox:
         self._not_before.pop(row.id, None)
         if failures:  # it works again, so nobody needs to wait for longer
             self._not_before.clear()
-        if self._on_shown is not None and row.next() is None:
+        if self._on_shown is not None and operation in ("post", "reply"):
             self._on_shown(row.incident, row.posted_in, row.ts)
         log.info(
             "incident delivered",

@@ -150,6 +150,36 @@ async def test_a_fall_waits_and_a_rise_does_not(bench: Bench, clock: ManualClock
     assert bench.slack.whats[4:] == ["edit", "reply resolved"]
 
 
+async def test_news_of_the_same_severity_does_not_take_back_a_rise(bench: Bench, clock: ManualClock) -> None:
+    """Evidence that comes right behind a rise leaves its reply to be told; a fall takes it back."""
+    first = await bench.desire(incident())
+    risen = after(first, Severity.CRITICAL)
+    bench.outbox.desire(risen)
+    bench.outbox.desire(after(risen, Severity.CRITICAL))
+    await clock.advance(30)
+    assert bench.slack.whats == ["post", "edit", "reply escalated"]
+    again = after(after(after(risen, Severity.CRITICAL), Severity.WARNING), Severity.CRITICAL)
+    bench.outbox.desire(msgspec.structs.replace(again, version=7))
+    bench.outbox.desire(msgspec.structs.replace(again, version=8, severity=Severity.WARNING))
+    await clock.advance(30)
+    assert bench.slack.whats[3:] == ["edit"]
+
+
+async def test_what_was_told_is_offered_with_its_place(bench: Bench, clock: ManualClock) -> None:
+    """A post, and a reply behind it; an edit tells nobody."""
+    shown: list[tuple[str, int, str]] = []
+    bench.outbox._on_shown = lambda one, channel, ts: shown.append((channel, one.version, ts))
+    first = await bench.desire(incident())
+    risen = await bench.desire(after(first, Severity.CRITICAL))
+    assert shown == [("Calerts", 1, "1")]
+    await clock.advance(5)
+    assert shown[1:] == [("Calerts", 2, "1")]
+    await bench.desire(after(risen, Severity.WARNING))
+    await clock.advance(30)
+    assert bench.slack.whats[-1] == "edit"
+    assert len(shown) == 2
+
+
 async def test_a_storm_of_transitions_is_one_edit(bench: Bench, clock: ManualClock) -> None:
     """Only what stands in the end is shown."""
     seen = await bench.desire(incident(severity=Severity.CRITICAL))
