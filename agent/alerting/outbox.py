@@ -35,6 +35,8 @@ from agent.model import DeliveryState, Incident, Transition, TransitionKind
 
 log = logging.getLogger(__name__)
 
+SETTLE = 3.0
+"""Seconds of quiet after a start where the last process had a post in the wires: it may still arrive."""
 DEBOUNCE = 10.0
 """Seconds between an edit that can wait and the call before it on the same message."""
 _METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find"}
@@ -267,6 +269,7 @@ class Outbox:
             posted = await self._call(row, operation, channel, incident, call)
         except DeliveryError as error:
             self._failed(row, operation, error)
+            await self._state.flush()  # a pause that Slack asked for holds over a kill
         except Exception as error:  # the border: a fault of ours must not end all delivery
             log.exception("delivery broke", extra={"incident": row.id, "operation": operation})
             self._failed(row, operation, AmbiguousError("internal", repr(error)))
@@ -381,6 +384,8 @@ class Outbox:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for row in self._rows.values():
             row.recover()
+            if row.state == "ambiguous":
+                self._parked = monotonic + SETTLE
             if row.next_try is not None:
                 self._not_before[row.id] = monotonic + min(max(0.0, row.next_try - now), BACKOFF_CAP)
         for channel, posted_at in self._state.read("posted", float).items():
