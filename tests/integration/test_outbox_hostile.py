@@ -173,7 +173,7 @@ def judge(slack: FakeSlack, stands: dict[int, Incident], generations: dict[str, 
     transitions = sum(incident.version for incident in stands.values())
     print(
         f"{transitions} transitions of {len(stands)} incidents, {KILLS} kills, {len(slack.calls)} calls: 0 lost, "
-        f"{sum(roots.values())} root messages, {extra} beyond one each, where {gone} were gone or their channel archived and "
+        f"{sum(roots.values())} root messages, {extra} beyond one each, where {gone} were gone and "
         f"{ambiguous} sends ambiguous; {hidden} posts faster than one a second, {len(slack.violations)} calls inside a "
         f"Retry-After that no sender lived to hear of"
     )
