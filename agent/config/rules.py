@@ -84,7 +84,14 @@ def _positive(config: Config) -> Iterator[Fault]:
 
 
 def _mqtt(mqtt: MqttConfig) -> Iterator[Fault]:
-    yield from _url(("mqtt", "url"), mqtt.url, ("mqtt", "mqtts"))
+    faults = list(_url(("mqtt", "url"), mqtt.url, ("mqtt", "mqtts")))
+    yield from faults
+    if not faults:
+        url = urlsplit(mqtt.url)
+        if url.port == 0 or url.path.strip("/") or url.username:
+            yield Fault(("mqtt", "url"), "expected mqtt://host:port and no more; the user has a key of its own")
+    if mqtt.keepalive > 65535:
+        yield Fault(("mqtt", "keepalive"), "expected at most 65535 s, which is the most that MQTT can say")
     if (mqtt.cert is None) != (mqtt.key is None):
         yield Fault(("mqtt", "key" if mqtt.key else "cert"), "cert and key go together; the other one is missing")
     for key in ("ca", "cert", "key"):
@@ -245,6 +252,9 @@ def _commands(commands: CommandsConfig) -> Iterator[Fault]:
 def _store(text: str) -> Iterator[Fault]:
     keys = ("collector", "store")
     if text.startswith("mysql:"):
-        yield from _url(keys, text, ("mysql",))
+        faults = list(_url(keys, text, ("mysql",)))
+        yield from faults
+        if not faults and not urlsplit(text).path.strip("/"):
+            yield Fault(keys, "expected a database behind the host: mysql://user@host/name")
     elif not re.fullmatch(r"sqlite:///.+", text):
         yield Fault(keys, 'expected "sqlite:///path" or "mysql://user@host/name"')
