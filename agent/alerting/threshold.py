@@ -2,7 +2,8 @@
 
 A rule has up to two bounds (warning, critical). A level is reached when a result is beyond its bound,
 in N of the last M results where `of` asks so, for as long as `for` asks. It ends at `clear`: the
-distance from the lowest bound to `clear` is the room that every level has before it ends.
+distance from the lowest bound to `clear` is the room that every level has before it ends, unless
+`clear_critical` says where the critical one does.
 """
 
 from __future__ import annotations
@@ -159,11 +160,16 @@ def _levels(config: ThresholdConfig) -> tuple[Level, ...]:
         if bound is not None
     ]
     room = 0.0 if config.clear is None or not given else float(config.clear) - given[0][1]
-    return tuple(Level(severity, bound, bound + room) for severity, bound in given)
+    own = {} if config.clear_critical is None else {Severity.CRITICAL: float(config.clear_critical)}
+    return tuple(Level(severity, bound, own.get(severity, bound + room)) for severity, bound in given)
 
 
 def _quantities(config: ThresholdConfig) -> list[Quantity]:
-    return [q for q in (config.warning, config.critical, config.clear) if q is not None]
+    return [q for q in _bounds(config) if q is not None]
+
+
+def _bounds(config: ThresholdConfig) -> tuple[Quantity | None, ...]:
+    return config.warning, config.critical, config.clear, config.clear_critical
 
 
 def _need(of: str) -> tuple[int, int] | None:
@@ -172,7 +178,9 @@ def _need(of: str) -> tuple[int, int] | None:
 
 
 def _key(config: ThresholdConfig) -> str:
-    bounds = [None if q is None else (float(q), q.unit) for q in (config.warning, config.critical, config.clear)]
+    bounds = [None if q is None else (float(q), q.unit) for q in _bounds(config)]
+    if config.clear_critical is None:  # so that what was open before there was this key goes on
+        bounds.pop()
     timing = (float(config.hold), config.of, config.absent_for and float(config.absent_for), config.absent)
     return repr((config.metric, sorted(config.match.items()), config.op, bounds, timing))
 
@@ -190,6 +198,20 @@ def _faults(config: ThresholdConfig) -> list[str]:
     first = config.warning if config.warning is not None else config.critical
     if config.clear is not None and (first is None or sign * (first - config.clear) < 0):
         faults.append(f"clear must lie on the good side of the bound that {config.op!r} crosses")
+    faults += _own_clear(config, sign)
     if config.of and ((pair := _need(config.of)) is None or not 1 <= pair[0] <= pair[1] <= 100):
         faults.append('of: expected "N of M" with N <= M <= 100, such as "3 of 5"')
     return faults
+
+
+def _own_clear(config: ThresholdConfig, sign: int) -> list[str]:
+    """What is wrong with `clear_critical`: critical must end before, or with, warning."""
+    own, warning, critical = config.clear_critical, config.warning, config.critical
+    if own is None:
+        return []
+    if warning is None or critical is None:
+        return ["clear_critical needs both warning and critical; for one bound there is clear"]
+    ends = warning if config.clear is None else config.clear
+    if not sign * ends <= sign * own <= sign * critical:
+        return ["clear_critical must lie between where warning ends and critical"]
+    return []

@@ -176,7 +176,7 @@ def _of(keys: Keys, text: str) -> Iterator[Fault]:
 def _bounds(keys: Keys, threshold: ThresholdConfig) -> Iterator[Fault]:
     unit = next((unit for suffix, unit in _UNITS.items() if threshold.metric.endswith(suffix)), "")
     bounds: dict[str, Quantity] = {}
-    for key in ("warning", "critical", "clear"):
+    for key in ("warning", "critical", "clear", "clear_critical"):
         bound = getattr(threshold, key)
         if bound is None:
             continue
@@ -192,6 +192,18 @@ def _bounds(keys: Keys, threshold: ThresholdConfig) -> Iterator[Fault]:
     lowest = first if first is not None else second
     if clear is not None and lowest is not None and sign * clear > sign * lowest:
         yield Fault((*keys, "clear"), f"expected a value not {side} the bound that it clears")
+    yield from _own_clear((*keys, "clear_critical"), bounds, sign)
+
+
+def _own_clear(keys: Keys, bounds: dict[str, Quantity], sign: int) -> Iterator[Fault]:
+    """Critical must end before, or with, warning."""
+    warning, critical, own = (bounds.get(key) for key in ("warning", "critical", "clear_critical"))
+    if own is None:
+        return
+    if warning is None or critical is None:
+        yield Fault(keys, "expected both warning and critical beside it; for one bound there is clear")
+    elif not sign * bounds.get("clear", warning) <= sign * own <= sign * critical:
+        yield Fault(keys, "expected a value between where warning ends and critical")
 
 
 def _health(weights: dict[str, float]) -> Iterator[Fault]:

@@ -75,7 +75,8 @@ class ProbeConfig(Table, frozen=True):
 class ThresholdConfig(Table, frozen=True):
     """`[[thresholds]]`: one rule over every series of `metric` whose labels match.
 
-    `match` values may hold `*`. `of` is "N of M" results; `clear` is where a breach ends (hysteresis);
+    `match` values may hold `*`. `of` is "N of M" results; `clear` is where a breach ends (hysteresis),
+    `clear_critical` where its critical level does, if that is to have a room of its own;
     `absent_for` makes silence of the metric itself a breach of severity `absent`.
     `summary` may use {labels}, {value}, {limit}, {host}.
     """
@@ -87,6 +88,7 @@ class ThresholdConfig(Table, frozen=True):
     warning: Quantity | None = None
     critical: Quantity | None = None
     clear: Quantity | None = None
+    clear_critical: Quantity | None = None
     hold: Duration = msgspec.field(default=Duration(0), name="for")
     of: str = ""
     absent_for: Duration | None = None

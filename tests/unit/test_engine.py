@@ -19,7 +19,7 @@ from tests.fakes.clock import ManualClock
 
 
 def rule(name: str = "Disk", metric: str = "disk.used_percent", **keys: Any) -> ThresholdConfig:
-    for key in ("warning", "critical", "clear"):
+    for key in ("warning", "critical", "clear", "clear_critical"):
         if key in keys:
             keys[key] = Quantity.parse(keys[key])
     for key in ("hold", "absent_for"):
