@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.alerting.grade import SCORE, grade
+from agent.alerting.grade import grade
+from agent.config.scale import SCORE
 from agent.model import ComponentHealth, Health, Metric, ProbeResult
 
 COMPONENTS = ("database", "memory", "cpu", "disk", "network", "cache", "apis")

@@ -11,6 +11,7 @@ import msgspec
 from agent.config.hours import Hours
 from agent.config.keys import KeySource
 from agent.config.match import Match
+from agent.config.scale import bound
 from agent.config.secret import Secret
 from agent.config.units import Duration, Percent, Quantity, Size
 from agent.model import Labels
@@ -98,6 +99,17 @@ class ThresholdConfig(Table, frozen=True):
     depends_on: tuple[str, ...] = ()
     """While an incident of one of these is open, this rule's are not told: they are explained by it."""
     enabled: bool = True
+
+    def __post_init__(self) -> None:
+        """Puts numbers for the bounds that are written as grades."""
+        for key in ("warning", "critical", "clear", "clear_critical"):
+            written = getattr(self, key)
+            if written is None or not written.grade:
+                continue
+            try:
+                msgspec.structs.force_setattr(self, key, bound(self.metric, self.op, written.grade))
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
 
 
 class MaintenanceConfig(Table, frozen=True):

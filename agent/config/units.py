@@ -21,6 +21,7 @@ _SIZES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+_GRADE = re.compile(r"A\+{0,3}|B\+?|C")
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _QUANTITY = re.compile(rf"(-?){_NUMBER}\s*([a-zA-Z%]*)(/s)?")
 
@@ -72,21 +73,26 @@ class Quantity(float):
     """A bound in the base unit of its metric: "200ms" is 0.2 seconds, "80%" is 80, "1GiB/s" bytes/s, 4 is 4.
 
     `unit` is the base unit that the writing implies ("" where it was a bare number), so that a bound in
-    milliseconds on a metric in bytes can be refused.
+    milliseconds on a metric in bytes can be refused. A bound may be written as a `grade` ("B"), for which
+    the table that it stands in puts the number.
     """
 
     expected = 'a number, or a quantity such as "80%", "200ms" or "1GiB"'
     unit: str
+    grade: str
 
-    def __new__(cls, value: float, unit: str = "") -> Self:
+    def __new__(cls, value: float, unit: str = "", grade: str = "") -> Self:
         self = super().__new__(cls, value)
         self.unit = unit
+        self.grade = grade
         return self
 
     @classmethod
     def parse(cls, text: object) -> Quantity:
         if isinstance(text, int | float) and not isinstance(text, bool):
             return cls(text)
+        if isinstance(text, str) and _GRADE.fullmatch(text):
+            return cls(0, grade=text)
         if isinstance(text, str) and (match := _QUANTITY.fullmatch(text)):
             sign = -1.0 if match[1] else 1.0
             number, suffix, rate = sign * float(match[2]), match[3], match[4] or ""

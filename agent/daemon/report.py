@@ -48,7 +48,14 @@ class Report:
             ("agent.incidents_open", len(parts.engine.incidents()), "", "gauge"),
             ("agent.deliveries_waiting", waiting, "", "gauge"),
             ("agent.deliveries_dead", states.count("dead"), "", "gauge"),
+            *self._scores(),
         ]
+
+    def _scores(self) -> list[Figure]:
+        """The host's health, for thresholds and charts. What is unknown is left out: it is missed where a rule asks."""
+        health = self._parts.book.health(self._clock.now())
+        scores = {"score": health.score} | {name: part.score for name, part in health.components.items()}
+        return [(f"health.{name}", score, "percent", "gauge") for name, score in scores.items() if score is not None]
 
     def status_line(self, probes: int) -> str:
         parts = self._parts

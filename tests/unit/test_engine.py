@@ -85,6 +85,16 @@ def test_the_summary_is_filled_in_once(clock: ManualClock) -> None:
     assert incident.summary == "mount={host} on web-1: 85 % of 80 %, {other}"
 
 
+def test_a_bound_may_be_a_grade(clock: ManualClock) -> None:
+    """So or worse: B begins below 75, C below 65; the incident says the letter and the number."""
+    made = engine(clock, rule("Health", "health.score", op="<", warning="B", critical="C"))
+    assert observe(made, clock, gauge("health.score", 75.0, "percent")) == []
+    [(incident, _)] = observe(made, clock, gauge("health.score", 74.9, "percent"))
+    assert (incident.severity, incident.grade, incident.limit) == ("warning", "B", 75)
+    [(incident, _)] = observe(made, clock, gauge("health.score", 64.9, "percent"))
+    assert (incident.severity, incident.grade, incident.limit) == ("critical", "C", 65)
+
+
 def test_milliseconds_are_never_compared_with_bytes(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     """A bound in another unit judges nothing, and is told once."""
     made = engine(clock, rule(warning="200ms"), rule("Two", warning="80%"))
