@@ -95,6 +95,8 @@ class ThresholdConfig(Table, frozen=True):
     runbook: str = ""
     depends_on: tuple[str, ...] = ()
     """While an incident of one of these is open, this rule's are not told: they are explained by it."""
+    flapping: bool = True
+    """Whether a series that changes too often keeps one incident until it is steady, instead of one each time."""
     enabled: bool = True
 
 
