@@ -143,12 +143,13 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far one incident's message has come on its way to Slack. Times are unix seconds.
 
+    `untold` is what has no message and gets none as it stands: muted, or over before its turn in a storm.
     What follows `next_try` is for whoever writes next: it goes on from there.
     """
 
     incident: str
     version: int
-    state: Literal["pending", "sending", "delivered", "ambiguous", "dead"]
+    state: Literal["pending", "sending", "delivered", "ambiguous", "dead", "untold"]
     channel: str = ""
     ts: str = ""
     attempts: int = 0
@@ -163,6 +164,8 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     asked_at: float = 0.0
     call: Transition | None = None
     """What the thread is still to be told."""
+    thread: str = ""
+    """The message in whose thread this one is; "" for a root."""
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from agent.alerting.bulletin import is_bulletin
 from agent.model import DeliveryState, Incident, Severity, Transition, TransitionKind
 
 Stage = Literal["pending", "sending", "delivered", "ambiguous", "dead"]
@@ -42,6 +43,16 @@ class Delivery(msgspec.Struct):
     error: str = ""
     generation: int = 1
     small: bool = False
+    bulletin: str = ""
+    """The storm in whose thread it is told, or the digest that tells of it."""
+    thread: str = ""
+    """The message in whose thread its own is, where that is no root."""
+    reminded: int = 0
+    reminded_at: float = 0.0
+    escalated: bool = False
+    snoozed_until: float = 0.0
+    flapped_at: float = 0.0
+    """When its thread was last to be told that it flaps."""
 
     @property
     def id(self) -> str:
@@ -57,8 +68,11 @@ class Delivery(msgspec.Struct):
         return self.resolved and self.next() is None
 
     def next(self) -> Operation | None:
-        """What to do now, if anything. What is muted is not posted, but a message that is there goes on to be true."""
-        if self.state == "dead" or (self.incident.muted and not self.ts and self.state != "ambiguous"):
+        """What to do now, if anything. What is muted is not posted, and what a bulletin tells of only while it is open;
+        but a message that is there goes on to be true.
+        """
+        held = self.incident.muted or (self.bulletin and self.resolved)
+        if self.state == "dead" or (held and not self.ts and self.state != "ambiguous"):
             return None
         if self.state == "ambiguous":
             return "find"
@@ -73,17 +87,30 @@ class Delivery(msgspec.Struct):
         before = self.incident
         if incident.version <= before.version:
             return False
-        if incident.state == "resolved":
+        if is_bulletin(incident):
+            self.call = None
+        elif incident.state == "resolved":
             self.call = _call(incident, TransitionKind.RESOLVED)
         elif incident.severity.rank > before.severity.rank:
             self.call = _call(incident, TransitionKind.ESCALATED)
-        else:
+        elif incident.flapping is not before.flapping:
+            self._turn(incident)
+        elif incident.severity.rank < before.severity.rank and not self._tells(TransitionKind.STEADY):
             self.call = None  # a rise that was not yet told is over
         self.urgent = self.urgent or self.call is not None
         self.incident = incident
         if self.state in ("delivered", "dead"):
             self.state, self.attempts, self.next_try = "pending", 0, None
         return True
+
+    def _turn(self, incident: Incident) -> None:
+        """It begins to flap, or ends; a rise is the more important thing to tell."""
+        self.flapped_at = incident.updated_at
+        if not self._tells(TransitionKind.ESCALATED):
+            self.call = _call(incident, TransitionKind.FLAPPING if incident.flapping else TransitionKind.STEADY)
+
+    def _tells(self, kind: TransitionKind) -> bool:
+        return self.call is not None and self.call.kind is kind
 
     def begin(self, operation: Operation, now: float) -> None:
         """About to call Slack. A post keeps its nonce from one attempt to the next."""
@@ -115,7 +142,7 @@ class Delivery(msgspec.Struct):
 
     def anew(self) -> None:
         """The message is gone: post another."""
-        self.ts, self.posted_in, self.delivered = "", "", 0
+        self.ts, self.posted_in, self.thread, self.delivered = "", "", "", 0
         self.generation += 1
         self.doing, self.nonce, self.asked_at, self.state = "", "", 0.0, "pending"
 
@@ -143,6 +170,7 @@ class Delivery(msgspec.Struct):
         if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
             return False
         self.ts, self.posted_in, self.generation = other.ts, other.channel if other.ts else "", other.generation
+        self.thread = other.thread
         self.delivered, self.doing, self.nonce, self.asked_at = other.version, other.doing, other.nonce, other.asked_at
         self.attempts, self.next_try, self.error = other.attempts, other.next_try, other.error
         if self.call is None or self.call.version <= other.desired:
@@ -155,7 +183,11 @@ class Delivery(msgspec.Struct):
         return True
 
     def _nonce(self, operation: Operation) -> str:
-        version = f".{self.call.version}" if operation == "reply" and self.call is not None else ""
+        version = ""
+        if operation == "reply" and self.call is not None:
+            again = self.call.kind is TransitionKind.REMINDED or bool(self.call.note)
+            nth = f"r{self.reminded}" if again else ""
+            version = f".{self.call.version}{nth}"
         return f"{self.id}.{self.generation}{version}"
 
     def shown(self) -> DeliveryState:
@@ -163,7 +195,7 @@ class Delivery(msgspec.Struct):
         return DeliveryState(
             incident=self.id,
             version=self.delivered,
-            state=self.state,
+            state="untold" if self.state == "pending" and self.next() is None else self.state,
             channel=self.posted_in or self.channel,
             ts=self.ts,
             attempts=self.attempts,
@@ -176,6 +208,7 @@ class Delivery(msgspec.Struct):
             nonce=self.nonce,
             asked_at=self.asked_at,
             call=self.call,
+            thread=self.thread,
         )
 
 

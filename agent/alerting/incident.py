@@ -124,6 +124,7 @@ def _resolve(incident: Incident, reading: Reading) -> tuple[Incident, Transition
     after = msgspec.structs.replace(
         incident,
         state="resolved",
+        flapping=False,
         updated_at=reading.time,
         resolved_at=reading.time,
         version=incident.version + 1,

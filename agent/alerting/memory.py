@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from agent.alerting.flapping import STILL, Flaps
 from agent.alerting.state import Key, State
 from agent.alerting.threshold import REST, SeriesState
 from agent.clock import Clock
@@ -39,10 +40,16 @@ class Track:
     heard: float | None = None
     noted: float = 0.0
     gaps: tuple[float, float] = (0.0, 0.0)
+    flaps: Flaps = STILL
+
+    @property
+    def quiet(self) -> bool:
+        """Its past changes nothing that is to come."""
+        return self.state.at_rest and self.flaps.at_rest
 
     @property
     def idle(self) -> bool:
-        return self.state.at_rest and self.incident is None and self.absence is None
+        return self.quiet and self.incident is None and self.absence is None
 
 
 class IncidentFact(msgspec.Struct, frozen=True):
@@ -63,6 +70,8 @@ class TrackFact(msgspec.Struct, frozen=True):
     recent: tuple[int, ...] = ()
     heard: float | None = None
     gaps: tuple[float, float] = (0.0, 0.0)
+    ranks: tuple[int, ...] = ()
+    flapping: bool = False
 
 
 class PairFact(msgspec.Struct, frozen=True):
@@ -93,7 +102,9 @@ class Memory:
         state = track.state
         since = tuple(None if begun is None else begun + ahead for begun in state.since)
         heard = None if track.heard is None else track.heard + ahead
-        fact = TrackFact(threshold, rule, metric, track.labels, state.severity, since, state.recent, heard, track.gaps)
+        series = threshold, rule, metric, track.labels
+        held = state.severity, since, state.recent, heard, track.gaps
+        fact = TrackFact(*series, *held, track.flaps.ranks, track.flaps.on)
         self._state.put({("series", _series_key(threshold, metric, track.labels)): fact})
 
     def forget_track(self, threshold: str, metric: str, labels: Labels) -> None:
@@ -118,7 +129,9 @@ class Memory:
             # The note in the file may be this old although results came until the end.
             silent = 0.0 if fact.heard is None else max(0.0, now - fact.heard - HEARD_EVERY)
             heard = monotonic - silent
-            restored.append((fact, Track(fact.labels, state, seen=monotonic, heard=heard, gaps=fact.gaps)))
+            track = Track(fact.labels, state, seen=monotonic, heard=heard, gaps=fact.gaps)
+            track.flaps = Flaps(fact.ranks, fact.flapping)
+            restored.append((fact, track))
         return restored
 
 

@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
 
+from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, Operation
 from agent.alerting.failure import BACKOFF_CAP, judge
 from agent.alerting.memory import IncidentFact
 from agent.alerting.messenger import TERMINAL, Messenger, Posted
+from agent.alerting.order import urgency
 from agent.alerting.pace import POST_GAP, Method, Pace
-from agent.alerting.route import route
+from agent.alerting.reminders import due, remind
+from agent.alerting.route import Destination, route
 from agent.alerting.state import State
+from agent.alerting.weather import CHILD_GAP, Weather
 from agent.clock import Clock
 from agent.config.schema import SlackRoute
-from agent.errors import AmbiguousError, ChannelError, DeliveryError
-from agent.model import DeliveryState, Incident, Transition
+from agent.errors import AmbiguousError, AnewError, ChannelError, DeliveryError, ShrinkError
+from agent.model import DeliveryState, Incident, Transition, TransitionKind
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,6 @@ DEBOUNCE = 10.0
 KEPT_FOR, KEPT = 86400.0, 100
 """How long, and how many, deliveries of resolved incidents stay listed."""
 _METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find"}
-_ORDER: dict[Operation, int] = {"post": 0, "find": 1, "edit": 2, "reply": 3}
 
 
 def _anything(row: Delivery) -> bool:
@@ -44,7 +48,7 @@ def _anything(row: Delivery) -> bool:
 
 class Outbox:
     """`desire` says what should be shown; `run` shows it. `on_change` is called when `deliveries` has changed,
-    `on_shown` with incident, channel and ts when its message stands as it should.
+    `on_shown` with incident, channel and ts of its message when we have posted it, or told its thread something.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class Outbox:
         *,
         channel: str = "#alerts",
         routes: Sequence[SlackRoute] = (),
+        storm_after: int = 8,
+        storm_within: float = 60.0,
+        host: str = "all hosts",
         on_change: Callable[[], None] | None = None,
         may: Callable[[Delivery], bool] | None = None,
         on_shown: Callable[[Incident, str, str], None] | None = None,
@@ -79,26 +86,72 @@ class Outbox:
         self._parked = 0.0
         self._ids: dict[str, str] = state.read("channel", str)
         self._rows = state.read("delivery", Delivery)
+        self._weather = Weather(
+            state,
+            clock,
+            self._rng,
+            self._rows.values,
+            self._show,
+            storm_after=storm_after,
+            storm_within=storm_within,
+            host=host,
+        )
         self._load()
 
     def desire(self, incident: Incident, *, urgent: bool = False) -> None:
         """Have this version shown; an older one than is known is ignored. `urgent`: somebody acted, so at once."""
         row = self._rows.get(incident.id)
         if row is None:
-            to = route(self._routes, incident, self._default)
+            to = self._route(incident)
             row = self._rows[incident.id] = Delivery(incident, to.channel, to.mention)
+            if not row.resolved and not incident.muted:
+                self._weather.opened(row)
         elif not row.desire(incident):
             return
+        else:
+            self._weather.changed(row)
         row.urgent = row.urgent or urgent
         self._save(row)
         self._wake.set()
+
+    def snooze(self, incident_id: str, seconds: float) -> None:
+        """No reminders of this incident for a while; KeyError where none of this id is open."""
+        row = self._rows[incident_id]
+        if row.resolved or is_bulletin(row.incident):
+            raise KeyError(incident_id)
+        row.snoozed_until = self._clock.now() + seconds
+        self._save(row)
+
+    @property
+    def down_for(self) -> float:
+        """Seconds for which nothing could be told at all; 0 while Slack answers."""
+        return self._weather.down_for
+
+    def waiting(self) -> list[Incident]:
+        """What should be told and is not yet, oldest first."""
+        rows = (row for _, row in sorted(self._rows.items()) if row.next() is not None)
+        return [row.incident for row in rows if not is_bulletin(row.incident)]
+
+    def _show(self, incident: Incident, channel: str) -> None:
+        """A bulletin, as if it were an incident."""
+        row = self._rows.get(incident.id)
+        if row is None:
+            tried = max((other.attempts for other in self._rows.values()), default=0)  # no impatience of its own
+            row = self._rows[incident.id] = Delivery(incident, channel, attempts=tried if self.down_for else 0)
+        else:
+            row.desire(incident)
+        self._save(row)
+        self._wake.set()
+
+    def _route(self, incident: Incident) -> Destination:
+        return route(self._routes, incident, self._default, self._clock.now())
 
     def reroute(self, channel: str, routes: Sequence[SlackRoute]) -> None:
         """A new configuration; holds for incidents that have not been told yet."""
         self._default, self._routes = channel, tuple(routes)
         for row in self._rows.values():
             if not row.ts and not row.doing:
-                to = route(self._routes, row.incident, channel)
+                to = self._route(row.incident)
                 row.channel, row.mention = to.channel, to.mention
         self._parked = 0.0
         self._wake.set()
@@ -108,8 +161,9 @@ class Outbox:
         return [msgspec.structs.asdict(shown) for shown in self.shown()]
 
     def shown(self, host: str | None = None) -> list[DeliveryState]:
-        """Every row, or those about one host, oldest incident first."""
-        return [row.shown() for _, row in sorted(self._rows.items()) if host in (None, row.incident.host)]
+        """Every incident's row, or those about one host, oldest incident first."""
+        rows = (row for _, row in sorted(self._rows.items()) if not is_bulletin(row.incident))
+        return [row.shown() for row in rows if host in (None, row.incident.host)]
 
     # -- one of several writers
 
@@ -164,10 +218,14 @@ class Outbox:
         """Deliver for ever."""
         while True:
             self._wake.clear()
+            self._weather.tick()
+            reminder = self._remind()
             row, operation, at = self._pick()
             now = self._clock.monotonic()
             if row is None or operation is None or at > now or self._held:
-                await self._wait(None if row is None or self._held else at - now)
+                pauses = [reminder, None if row is None else at - now]
+                known = [pause for pause in pauses if pause is not None and not self._held]
+                await self._wait(min(known, default=None))
                 continue
             self._busy = row
             try:
@@ -182,12 +240,13 @@ class Outbox:
         """The most pressing operation that may be done now; else the one that may be done first, and when."""
         now = self._clock.monotonic()
         best: tuple[tuple[float, int, int, str], Delivery, Operation, float] | None = None
+        only = self._weather.digests
         for row in self._rows.values():
             operation = row.next()
-            if operation is None or not self._may(row):
+            if operation is None or not self._may(row) or (only and row.id not in only):
                 continue
             at = self._ready(row, operation, now)
-            rank = (max(at, now), _ORDER[operation], -row.incident.severity.rank, row.id)
+            rank = (max(at, now), urgency(row, operation), -row.incident.severity.rank, row.id)
             if best is None or rank < best[0]:
                 best = (rank, row, operation, at)
         return (None, None, 0.0) if best is None else best[1:]
@@ -196,6 +255,10 @@ class Outbox:
         earliest = max(self._parked, self._not_before.get(row.id, 0.0))
         if operation == "edit" and not row.urgent:
             earliest = max(earliest, self._called.get(row.id, now - DEBOUNCE) + DEBOUNCE)
+        if row.bulletin and operation == "post" and (storm := self._rows.get(row.bulletin)) is not None:
+            if not storm.ts and storm.state != "dead":
+                return math.inf  # first the message in whose thread it belongs
+            earliest = max(earliest, self._called.get(f"in {storm.id}", now - CHILD_GAP) + CHILD_GAP)
         return max(earliest, self._pace.ready(_METHODS[operation], self._channel(row, operation), now))
 
     def _channel(self, row: Delivery, operation: Operation) -> str:
@@ -235,6 +298,8 @@ class Outbox:
             self._failed(row, operation, AmbiguousError("internal", repr(error)))
         else:
             self._succeeded(row, operation, posted)
+        if operation == "post" and row.bulletin:
+            self._called[f"in {row.bulletin}"] = self._clock.monotonic()
         if operation != "edit":  # the gap begins when a post ends; and what was found may be just that old
             self._spend("post", row.posted_in or channel)
         self._called[row.id] = self._clock.monotonic()
@@ -250,14 +315,37 @@ class Outbox:
         self, row: Delivery, operation: Operation, channel: str, incident: Incident, call: Transition | None
     ) -> Posted | None:
         messenger, mention, small = self._messenger, row.mention, row.small
+        thread = self._thread(row, row.doing if operation == "find" else operation)
         if operation == "find":
-            thread = row.ts if row.doing == "reply" else None
             return await messenger.find(channel, row.nonce, row.asked_at, thread)
         if operation == "edit":
             await messenger.edit(incident, channel, row.ts, mention=mention, small=small)
             return Posted(channel, row.ts)
-        thread = row.ts if operation == "reply" else None
+        if call is not None and call.kind is TransitionKind.REMINDED:
+            mention = self._route(incident).escalate_to if call.note else ""
         return await messenger.post(incident, call, channel, thread, row.nonce, mention=mention, small=small)
+
+    def _thread(self, row: Delivery, operation: str) -> str | None:
+        """Its own, for a reply; a storm's, for what is told in one, where threads have no threads."""
+        if operation == "reply":
+            return row.thread or row.ts
+        storm = self._rows.get(row.bulletin) if row.bulletin else None
+        return storm.ts or None if storm is not None else None
+
+    def _remind(self) -> float | None:
+        """Have reminded what is due; the seconds until the next."""
+        now, pauses = self._clock.now(), []
+        for row in self._rows.values():
+            if row.state != "delivered" or row.resolved or not self._may(row):
+                continue
+            to = self._route(row.incident)
+            at = due(row, to)
+            if at is not None and at <= now:
+                remind(row, to, now)
+                self._save(row)
+            elif at is not None:
+                pauses.append(at - now)
+        return min(pauses, default=None)
 
     def _succeeded(self, row: Delivery, operation: Operation, posted: Posted | None) -> None:
         self._parked = 0.0
@@ -265,14 +353,17 @@ class Outbox:
             row.state = "pending"
             return
         failures = row.attempts - 1
+        if operation == "post" or (operation == "find" and row.doing == "post"):
+            row.thread = self._thread(row, "post") or ""
         row.done(operation, posted.channel, posted.ts)
+        self._weather.succeeded(row)
         if row.posted_in != TERMINAL and self._ids.get(row.channel) != row.posted_in:
             self._ids[row.channel] = row.posted_in
             self._state.put({("channel", row.channel): row.posted_in})
         self._not_before.pop(row.id, None)
         if failures:  # it works again, so nobody needs to wait for longer
             self._not_before.clear()
-        if self._on_shown is not None and row.next() is None:
+        if self._on_shown is not None and operation in ("post", "reply"):
             self._on_shown(row.incident, row.posted_in, row.ts)
         log.info(
             "incident delivered",
@@ -285,6 +376,10 @@ class Outbox:
             del self._ids[row.channel]
             self._state.put({("channel", row.channel): None})
         verdict = judge(row, operation, error, self._default, self._rng)
+        if not isinstance(error, ChannelError | AnewError | ShrinkError):
+            self._weather.failed()
+        elif row.state == "dead":
+            self._weather.succeeded(row)
         log.warning(
             "delivery failed",
             extra={
@@ -344,4 +439,5 @@ class Outbox:
         del self._rows[row.id]
         self._not_before.pop(row.id, None)
         self._called.pop(row.id, None)
+        self._called.pop(f"in {row.id}", None)
         self._state.put({("delivery", row.id): None, ("incident", row.id): None})

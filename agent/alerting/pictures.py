@@ -59,7 +59,10 @@ class Pictures:
         self._wake = asyncio.Event()
 
     def offer(self, incident: Incident, channel: str, ts: str) -> None:
-        """A version of the incident has just been shown there."""
+        """A version of the incident has just been told there, in a message of its own or in its thread.
+
+        Of several writers only one tells a rise, so only one offers it.
+        """
         if incident.state == "resolved":
             self._waiting.pop(incident.id, None)
             if self._sent.pop(incident.id, None) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.config.hours import Hours
 from agent.config.match import glob
 from agent.config.schema import SlackRoute
 from agent.model import Incident, Severity
@@ -12,19 +13,36 @@ from agent.model import Incident, Severity
 
 @dataclass(frozen=True, slots=True)
 class Destination:
+    """Seconds; None where nothing is to be done."""
+
     channel: str
     mention: str = ""
+    escalate_after: float | None = None
+    escalate_to: str = ""
+    remind_every: float | None = None
 
 
-def route(routes: Sequence[SlackRoute], incident: Incident, default: str) -> Destination:
+def route(routes: Sequence[SlackRoute], incident: Incident, default: str, now: float) -> Destination:
     """Beside its labels an incident can be matched by `host`, `threshold` and `metric`.
 
-    `severity` is the least that a route takes; the worst that the incident has been counts.
+    `severity` is the least that a route takes; the worst that the incident has been counts. `now`: unix seconds.
     """
     facts = {"host": incident.host, "threshold": incident.threshold, "metric": incident.metric, **incident.labels}
     for candidate in routes:
         if Severity(candidate.severity).rank > incident.peak.rank:
             continue
+        if not Hours.parse(candidate.days, candidate.hours, candidate.timezone).covers(now):
+            continue
         if all(glob(pattern).fullmatch(facts.get(name, "")) for name, pattern in candidate.match.items()):
-            return Destination(candidate.channel or default, candidate.mention)
+            return _destination(candidate, default)
     return Destination(default)
+
+
+def _destination(route: SlackRoute, default: str) -> Destination:
+    return Destination(
+        route.channel or default,
+        route.mention,
+        escalate_after=None if route.escalate_after is None else float(route.escalate_after),
+        escalate_to=route.escalate_to,
+        remind_every=None if route.remind_every is None else float(route.remind_every),
+    )

@@ -13,6 +13,7 @@ from typing import cast
 import msgspec
 
 from agent.alerting.figure import duration, figure
+from agent.alerting.flapping import STILL, follow, told, turn
 from agent.alerting.grade import grade, scale_of
 from agent.alerting.incident import Breach, Reading, advance, new_id, open_incident
 from agent.alerting.memory import HEARD_EVERY, IncidentFact, Kind, Memory, Pair, Series, Track, TrackFact
@@ -90,13 +91,17 @@ class Watch:
         self._end_silence(track, pairs)
         if not math.isfinite(metric.value):
             return
-        before = track.state
-        held = before if self._heard(track, at, interval) else interrupt(before, self.rule)
+        before = track.state, track.flaps
+        held = track.state if self._heard(track, at, interval) else interrupt(track.state, self.rule)
         track.state, severity = evaluate(self.rule, held, metric.value, at)
+        track.flaps = follow(track.flaps, severity, at) if self.rule.config.flapping else STILL
         pending = interrupt(track.state, self.rule) != track.state
-        if track.state != before or (pending and at - track.noted >= HEARD_EVERY):
+        if (track.state, track.flaps) != before or (pending and at - track.noted >= HEARD_EVERY):
             self._keep(series, track)  # first, so that a file which holds the incident holds this too
-        self._step(track, metric.value, severity, pairs)
+        if not track.flaps.on:
+            self._turn(track, metric.value, pairs)
+        self._step(track, metric.value, told(track.flaps, severity, track.incident), pairs)
+        self._turn(track, metric.value, pairs)
         if track.idle and self.rule.absent_for is None:
             del self._tracks[series]
 
@@ -137,6 +142,13 @@ class Watch:
         )
         begun = min((since for since in track.state.since if since is not None), default=track.seen)
         track.incident = self._move(incident, reading, "value", track, pairs, begun=begun)
+
+    def _turn(self, track: Track, value: float, pairs: list[Pair]) -> None:
+        """Have the incident say whether it flaps."""
+        pair = turn(track.flaps, track.incident, self._host.clock.now(), value)
+        if pair is not None:
+            track.incident = pair[0]
+            self._remember(pair, "value", pairs)
 
     def _evidence(self, track: Track, severity: Severity) -> tuple[Evidence, ...]:
         """Looked for when it opens or gets worse."""
@@ -193,7 +205,9 @@ class Watch:
             track.absence = incident
         else:
             track.incident, track.worst, track.unit = incident, incident.peak_value, incident.unit
-            if track.state.severity is not incident.severity:  # its own fact was lost: the incident is the truth
+            if (
+                track.state.severity is not incident.severity and not track.flaps.on
+            ):  # its own fact was lost: the incident is the truth
                 track.state = replace(track.state, severity=incident.severity)
 
     def adopt(self, other: Watch) -> None:
@@ -280,7 +294,7 @@ class Watch:
 
     def _keep(self, series: Series, track: Track) -> None:
         """A series at rest needs no place in the file, unless its silence is to be noticed."""
-        if track.state.at_rest and self.rule.absent_for is None:
+        if track.quiet and self.rule.absent_for is None:
             self._host.memory.forget_track(self.rule.name, series[0], track.labels)
         else:
             track.noted = self._host.clock.monotonic()

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
+from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery
 from agent.alerting.outbox import Outbox
 from agent.clock import Clock
@@ -91,6 +92,8 @@ class Herald:
         now = self._clock.monotonic()
         if row.incident.metric == METRIC:
             return self._lease.leads(now)
+        if is_bulletin(row.incident):
+            return self._lease.holds(now)
         return self.delivering and self._lease.holds(now) and row.incident.host in self._ours
 
     def changed(self) -> None:

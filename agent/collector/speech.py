@@ -10,6 +10,7 @@ from typing import Literal
 
 from agent.alerting.messenger import Messenger
 from agent.alerting.outbox import Outbox
+from agent.alerting.pictures import Pictures
 from agent.alerting.state import State
 from agent.clock import Clock
 from agent.collector.fleet import Fleet
@@ -22,6 +23,8 @@ from agent.collector.stats import Stats
 from agent.collector.store import Reader
 from agent.config.schema import Config, SlackConfig
 from agent.errors import TransportError, WireError
+from agent.model import Incident
+from agent.slack import picture
 from agent.transport import wire
 from agent.transport.mqtt import Message, Session
 from agent.transport.wire import DeliveredMessage, Heartbeat, Topic
@@ -29,6 +32,10 @@ from agent.transport.wire import DeliveredMessage, Heartbeat, Topic
 FILE = "herald.db"
 LAST_CALL = 2.0
 """Seconds for a call to Slack that is under way at the end."""
+
+
+JUST_OPENED = 90.0
+"""Seconds for which the hour before an incident opened is still the last one."""
 
 
 class Speech:
@@ -64,14 +71,18 @@ class Speech:
             self.lease, reader, fleet, watch, self._clock, tell=self._tell, keep=self._notices.put
         )
         slack = config.slack
+        self._pictures = Pictures(self._state, self.messenger, _draw, self._clock, on=picture.wanted(slack))
         self.outbox = herald.outbox = Outbox(
             self._state,
             self.messenger,
             self._clock,
             channel=slack.channel,
             routes=slack.routes,
+            storm_after=slack.storm_after,
+            storm_within=float(slack.storm_within),
             on_change=self._changed,
             may=herald.may,
+            on_shown=self._pictures.offer,
         )
         ingest.on_deliveries = herald.deliveries
         ingest.on_incident = herald.committed
@@ -79,7 +90,9 @@ class Speech:
 
     async def run(self) -> None:
         self.messenger.warm()
-        await self.herald.run()
+        async with asyncio.TaskGroup() as group:
+            for work in (self.herald.run, self._pictures.run):
+                group.create_task(work())
 
     def tick(self) -> None:
         self.herald.tick()
@@ -140,6 +153,13 @@ class Speech:
 
     def _changed(self) -> None:
         self.herald.changed()
+
+
+async def _draw(incident: Incident) -> bytes:
+    """Of one that has just opened: what the host has sent along is the hour before that, and nothing newer."""
+    if incident.updated_at - incident.fired_at > JUST_OPENED:
+        return b""
+    return await picture.draw(incident)
 
 
 def messenger(slack: SlackConfig) -> Messenger:

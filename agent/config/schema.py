@@ -98,6 +98,8 @@ class ThresholdConfig(Table, frozen=True):
     runbook: str = ""
     depends_on: tuple[str, ...] = ()
     """While an incident of one of these is open, this rule's are not told: they are explained by it."""
+    flapping: bool = True
+    """Whether a series that changes too often keeps one incident until it is steady, instead of one each time."""
     enabled: bool = True
 
     def __post_init__(self) -> None:
@@ -149,6 +151,29 @@ class SlackRoute(Table, frozen=True):
     match: Labels = {}
     channel: str = ""
     mention: str = ""
+    days: str = ""
+    hours: str = ""
+    timezone: str = ""
+    """When it holds, as in `[[maintenance]]`; an incident's route is that of the moment when it is told first."""
+    escalate_after: Duration | None = None
+    escalate_to: str = ""
+    """Mentioned once, in the thread and the channel, when nobody has acknowledged for so long."""
+    remind_every: Duration | None = None
+    """While nobody has acknowledged; each reminder doubles the time to the next, up to a day."""
+
+    def __post_init__(self) -> None:
+        Hours.parse(self.days, self.hours, self.timezone)
+        if bool(self.escalate_to) != (self.escalate_after is not None):
+            raise ValueError("escalate_after and escalate_to go together; the other one is missing")
+
+
+class FallbackConfig(Table, frozen=True):
+    """`[slack.fallback]`: where it is told when Slack was out of reach `after` so long, for want of anything better."""
+
+    webhook: Secret | None = None
+    command: tuple[str, ...] = ()
+    after: Duration = Duration(600)
+    severity: Literal["info", "warning", "critical"] = "critical"
 
 
 class SlackConfig(Table, frozen=True):
@@ -170,7 +195,11 @@ class SlackConfig(Table, frozen=True):
     """Silence of the collector after which a host writes itself; the same on all hosts and collectors."""
     picture: bool = True
     """A chart in the incident's thread, where Pillow is installed and the token may send files."""
+    storm_after: int = 8
+    storm_within: Duration = Duration(60)
+    """More than `storm_after` new incidents in that time become one message with a thread."""
     routes: tuple[SlackRoute, ...] = ()
+    fallback: FallbackConfig = FallbackConfig()
 
 
 class RetentionConfig(Table, frozen=True):

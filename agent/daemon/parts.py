@@ -19,6 +19,8 @@ from agent.clock import Clock
 from agent.config.schema import Config, MqttConfig, SlackConfig, ThresholdConfig
 from agent.daemon import alert_test
 from agent.daemon.handover import Handover
+from agent.daemon.inquiry import Tell
+from agent.daemon.insight import Insight
 from agent.daemon.switches import Mouth, Road
 from agent.errors import UnavailableError
 from agent.model import ProbeResult
@@ -51,6 +53,7 @@ class Parts:
     handover: Handover
     mouth: Mouth
     pictures: Pictures
+    insight: Insight
     road: Road
     shipper: Shipper
     scheduler: Scheduler
@@ -65,6 +68,7 @@ class Parts:
         *,
         on_result: Callable[[ProbeResult], None],
         on_deliveries: Callable[[], None],
+        on_evidence: Tell,
         output: TextIO | None,
     ) -> Parts:
         """`config` gives the present configuration. UnavailableError without a state directory, SpoolError when
@@ -77,18 +81,28 @@ class Parts:
         except OSError as error:
             raise UnavailableError(f"agent.state_dir {directory} cannot be made: {error.strerror}") from error
         spool = await Spool.open(directory, now.spool, identity.epoch, clock)
+        scheduler = Scheduler(clock, on_result)
+        insight = Insight(thresholds(now), scheduler, clock, on_evidence)
         engine = await Engine.open(
-            directory / "alerts.db", thresholds(now), identity.host, clock, maintenance=now.maintenance
+            directory / "alerts.db",
+            thresholds(now),
+            identity.host,
+            clock,
+            maintenance=now.maintenance,
+            witness=insight.witness,
         )
         mouth = Mouth(messenger(now.slack, output))
         slack = now.slack
-        pictures = Pictures(engine.state, mouth, picture.draw, clock, on=wanted(slack))
+        pictures = Pictures(engine.state, mouth, insight.draw, clock, on=picture.wanted(slack))
         outbox = Outbox(
             engine.state,
             mouth,
             clock,
             channel=slack.channel,
             routes=slack.routes,
+            storm_after=slack.storm_after,
+            storm_within=float(slack.storm_within),
+            host=identity.host,
             on_change=on_deliveries,
             on_shown=pictures.offer,
         )
@@ -102,8 +116,8 @@ class Parts:
         shipper = Shipper(spool, road, identity.host, identity.epoch, clock, birth, resend_after=resend_after)
         shipper.hear(wire.HEARTBEATS, handover.heartbeat)
         shipper.hear(str(Topic(identity.host, "delivered")), handover.delivered)
-        scheduler, book = Scheduler(clock, on_result), HealthBook(now.health)
-        return cls(spool, engine, outbox, handover, mouth, pictures, road, shipper, scheduler, book)
+        book = HealthBook(now.health)
+        return cls(spool, engine, outbox, handover, mouth, pictures, insight, road, shipper, scheduler, book)
 
 
 def thresholds(config: Config) -> list[ThresholdConfig]:
@@ -120,11 +134,6 @@ def messenger(slack: SlackConfig, output: TextIO | None) -> Messenger:
     from agent.slack.sender import SlackMessenger  # noqa: PLC0415
 
     return SlackMessenger(slack)
-
-
-def wanted(slack: SlackConfig) -> bool:
-    """Whether messages get pictures."""
-    return slack.picture and slack.bot_token is not None and picture.able()
 
 
 def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:

@@ -17,11 +17,12 @@ from agent.daemon import alert_test
 from agent.daemon.alert_test import AlertTest
 from agent.daemon.guard import FATAL, guard
 from agent.daemon.intake import Intake
-from agent.daemon.parts import Identity, Parts, link, messenger, thresholds, wanted
+from agent.daemon.parts import Identity, Parts, link, messenger, thresholds
 from agent.daemon.report import Report
 from agent.daemon.self_probe import Figure, SelfProbe, Vitals
 from agent.daemon.setup import Setup
-from agent.model import Incident, Metric, ProbeResult, Transition
+from agent.model import Evidence, Incident, Metric, ProbeResult, Transition
+from agent.slack import picture
 from agent.systemd import Notifier
 from agent.transport import wire
 from agent.transport.spool import Priority
@@ -73,6 +74,7 @@ class Daemon:
                     group.create_task(guard(name, work, self._clock), name=name)
                     for name, work in (
                         ("outbox", self._parts.outbox.run),
+                        ("inquiry", self._parts.insight.run),
                         ("handover", self._parts.handover.run),
                         ("pictures", self._parts.pictures.run),
                         ("shipper", self._parts.shipper.run),
@@ -106,11 +108,12 @@ class Daemon:
         after, parts = self.config, self._parts
         parts.scheduler.apply(setup.planned)
         self._vitals.keep([OWN_PROBE, *(planned.name for planned in setup.planned)])
+        parts.insight.reload(thresholds(after))
         self._tell(parts.engine.reload(thresholds(after), after.maintenance))
         if after.slack != before.slack or after.slack.bot_token is not None:  # under its name may be a new token
             parts.mouth.now = messenger(after.slack, self._output)
             parts.mouth.warm()
-            parts.pictures.on = wanted(after.slack)
+            parts.pictures.on = picture.wanted(after.slack)
             parts.outbox.reroute(after.slack.channel, after.slack.routes)
         if after.health != before.health:
             parts.book = HealthBook(after.health)
@@ -131,6 +134,7 @@ class Daemon:
             self._clock,
             on_result=self._take,
             on_deliveries=changed.set,
+            on_evidence=self._add_evidence,
             output=self._output,
         )
         self._report = Report(parts, self.identity, self._vitals, self._clock)
@@ -175,6 +179,7 @@ class Daemon:
         topic = Topic(host, "metrics", result.probe)
         self._parts.spool.put(topic, build, priority=Priority.METRICS, time=result.time)
         self._vitals.observe(result)
+        self._parts.insight.observe(result)
         self._intake.observe(result)
         self._tell(self._parts.engine.observe(result, self._interval(result.probe)))
         self._parts.book.observe(result)
@@ -183,8 +188,13 @@ class Daemon:
         for incident, transition in pairs:
             self._parts.outbox.desire(incident)
             self._alert_test.note(incident, transition)
+        self._parts.insight.consider(pairs)
         if pairs:
             self._told.set()
+
+    def _add_evidence(self, incident_id: str, evidence: tuple[Evidence, ...]) -> None:
+        with contextlib.suppress(KeyError):  # it is over meanwhile
+            self._tell(self._parts.engine.add_evidence(incident_id, evidence))
 
     def _interval(self, probe: str) -> float:
         """As planned, in seconds; 0 where only cron knows."""

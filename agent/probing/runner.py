@@ -14,6 +14,8 @@ from agent.probing.screen import screen
 
 GRACE = 0.25
 """Seconds that a cancelled run has to clean up; after that it is left alone, and no other is started beside it."""
+EVIDENCE = 5.0
+"""Seconds for a probe's `evidence`."""
 CLOSE = 2.0
 """Seconds for a probe's `aclose`."""
 _LONGEST = 500
@@ -55,17 +57,17 @@ class Runner:
         return ProbeResult(self._planned.name, time, outcome.status, duration, metrics, outcome.error)
 
     async def evidence(self, metric: str, labels: Labels) -> tuple[Evidence, ...]:
-        """What the probe says is behind a crossing; PluginError where it fails, or takes longer than a run may."""
+        """What the probe says is behind a crossing; PluginError where it fails or takes longer than EVIDENCE."""
         probe = self._probe
         if probe is None or not self._opened or type(probe).evidence is Probe.evidence:
             return ()
         asked = asyncio.create_task(_testify(probe, metric, labels))
         try:
-            done, _ = await asyncio.wait({asked}, timeout=self._planned.timeout)
+            done, _ = await asyncio.wait({asked}, timeout=EVIDENCE)
         finally:
             asked.cancel()
         if not done:
-            raise PluginError(f"no evidence within {self._planned.timeout:g} s")
+            raise PluginError(f"no evidence within {EVIDENCE:g} s")
         return asked.result()
 
     async def aclose(self) -> None:

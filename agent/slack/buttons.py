@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.alerting.bulletin import is_bulletin
 from agent.model import Incident
 
 BLOCK_ID = "tocsin_actions"
@@ -21,7 +22,7 @@ def buttons(incident: Incident) -> list[dict[str, Any]]:
 
     A button's value is `<host> <incident id>`; no host id holds a blank.
     """
-    if incident.state == "resolved":
+    if incident.state == "resolved" or is_bulletin(incident):
         return []
     value = f"{incident.host} {incident.id}"
     if len(value) > 2000:

@@ -41,7 +41,8 @@ def chart(incident: Incident) -> bytes:
     if len(points) < 2:
         return b""
     limit = incident.limit if incident.op in ("<", ">") and _known(incident.limit) else None
-    if limit is not None and points[-1][0] == len(incident.history) - 1 and _known(incident.value):
+    recent = incident.updated_at - incident.fired_at < 60 and points[-1][0] == len(incident.history) - 1
+    if limit is not None and recent and _known(incident.value):
         points[-1] = points[-1][0], incident.value  # what crossed the limit, where a minute's mean may not
     values = [value for _, value in points] + ([] if limit is None else [limit])
     sheet = _Sheet(len(incident.history), scale(min(values), max(values), incident.unit))

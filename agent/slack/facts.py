@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from agent.alerting.bulletin import DIGEST, is_bulletin
 from agent.alerting.figure import duration, figure
 from agent.alerting.grade import spoken
 from agent.model import Incident
@@ -22,6 +23,8 @@ class Fact(NamedTuple):
 def headline(incident: Incident) -> str:
     """One line: the severity's word, what, and where."""
     word = "RESOLVED" if incident.state == "resolved" else incident.severity.upper()
+    if incident.metric == DIGEST:
+        return f"DIGEST: {plain(incident.threshold, 100)} for {lasted(incident)}"
     return f"{word}: {plain(incident.threshold, 100)} on {where(incident)}"
 
 
@@ -33,6 +36,8 @@ def where(incident: Incident) -> str:
 def facts(incident: Incident) -> list[Fact]:
     """What there is to know beside headline, summary and times; the most telling first."""
     resolved = incident.state == "resolved"
+    if is_bulletin(incident):
+        return [Fact("Lasted", lasted(incident))] if resolved else []
     found = [Fact("Value at the end" if resolved else "Value", against(incident))]
     if resolved:
         found += [Fact("Worst", worst(incident)), Fact("Lasted", lasted(incident))]
@@ -66,7 +71,8 @@ def links(incident: Incident, dashboard_url: str) -> list[Fact]:
     """(text, address); an address that is no http one is left out."""
     found = [Fact("Runbook", incident.runbook)]
     if dashboard_url:
-        found.append(Fact("Dashboard", f"{dashboard_url.rstrip('/')}/incidents/{incident.id}"))
+        page = "incidents" if is_bulletin(incident) else f"incidents/{incident.id}"
+        found.append(Fact("Dashboard", f"{dashboard_url.rstrip('/')}/{page}"))
     return [entry for entry in found if is_address(entry.text)]
 
 

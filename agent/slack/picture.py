@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 
+from agent.config.schema import SlackConfig
 from agent.model import Incident
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,11 @@ def able() -> bool:
     from importlib.util import find_spec  # noqa: PLC0415 - asked once
 
     return find_spec("PIL") is not None
+
+
+def wanted(slack: SlackConfig) -> bool:
+    """Whether messages get pictures."""
+    return slack.picture and slack.bot_token is not None and able()
 
 
 async def draw(incident: Incident) -> bytes:

@@ -13,7 +13,8 @@ import pytest
 from agent.commands.payload import Command, Reply
 from tests.fakes.slack import Said
 from tests.fakes.slack_app import FakeApp
-from tests.integration.office import Stage, audit, audited, only, ready, whispers
+from tests.integration.agents import Make
+from tests.integration.office import SIGNER, Stage, audit, audited, only, ready, whispers
 from tests.services import eventually
 
 pytestmark = pytest.mark.services
@@ -134,6 +135,7 @@ async def test_a_silence_on_many_hosts_is_one_and_ends_as_one(
             assert answer.status == 404
         async with http.delete(f"{url}/sil_web2", headers=csrf) as answer:
             assert (answer.status, kept) == (200, {})
+        await collector.office.auditor.settled()
         rows = await audit(collector, user="api", verb="unsilence")
         assert [row["outcome"] for row in rows[:2]] == ["done", "accepted"]
         assert there["db-1"].ran[0].verb == "silences"
@@ -187,3 +189,45 @@ async def test_by_http_the_same(
         assert await slack.posted(f"{collector.url}/slack/interactive", pressed) == (200, "")
         await eventually(lambda: len(web.ran) == 2, "the second command")
         assert slack.sockets.opened == 0
+
+
+async def test_a_real_incident_is_taken_from_slack(stage: Stage, make: Make) -> None:
+    """Its button acknowledges it on its host, whose new version says by whom; a silence is made, listed and ended."""
+    allow = '["ack", "silence", "silences", "unsilence", "probe"]'
+    agent = make(stage.broker, more=f'[commands]\ntrusted_keys = ["{SIGNER.public}"]\nallow = {allow}\n')
+    agent.start()
+    async with stage.office() as collector:
+        await ready(stage, collector, "t-1")
+        agent.level.write_text("95")
+
+        async def opened() -> Any:
+            return next(iter((await collector.reader.incidents("t-1", "open"))[0]), None)
+
+        for _ in range(300):
+            if (incident := await opened()) is not None:
+                break
+            await asyncio.sleep(0.05)
+        assert incident is not None
+        said = Said(stage.ops.id, "1790000000.000100", "INCIDENT", [], [], None)
+        value = f"t-1 {incident.id}"
+        await stage.slack.press("tocsin_ack", value, user="UADA", said=said)
+        for _ in range(300):
+            if (taken := await opened()).acknowledged_by:
+                break
+            await asyncio.sleep(0.05)
+        assert taken.acknowledged_by == "slack:UADA"
+        assert taken.version > incident.version
+        await stage.slack.press("tocsin_probe", value, user="UADA", said=said)
+        await stage.slack.until(lambda: any("switch.level" in text for text in whispers(stage.slack)))
+        await stage.asks("silence host=t-1,threshold=level 2h a test")
+        await only(stage.slack, stage.ops, "1 done")
+        url, csrf = f"{collector.url}/api/v1/silences", {"X-Tocsin-Request": "1"}
+        async with aiohttp.ClientSession() as http:
+            async with http.get(url) as answer:
+                [silence] = (await answer.json())["silences"]
+            assert (silence["author"], silence["reason"], list(silence["ids"])) == ("slack:UADA", "a test", ["t-1"])
+            async with http.delete(f"{url}/{silence['id']}", headers=csrf) as answer:
+                assert answer.status == 200
+            async with http.get(url) as answer:
+                assert (await answer.json())["silences"] == []
+    await agent.stop()

@@ -150,6 +150,36 @@ async def test_a_fall_waits_and_a_rise_does_not(bench: Bench, clock: ManualClock
     assert bench.slack.whats[4:] == ["edit", "reply resolved"]
 
 
+async def test_news_of_the_same_severity_does_not_take_back_a_rise(bench: Bench, clock: ManualClock) -> None:
+    """Evidence that comes right behind a rise leaves its reply to be told; a fall takes it back."""
+    first = await bench.desire(incident())
+    risen = after(first, Severity.CRITICAL)
+    bench.outbox.desire(risen)
+    bench.outbox.desire(after(risen, Severity.CRITICAL))
+    await clock.advance(30)
+    assert bench.slack.whats == ["post", "edit", "reply escalated"]
+    again = after(after(after(risen, Severity.CRITICAL), Severity.WARNING), Severity.CRITICAL)
+    bench.outbox.desire(msgspec.structs.replace(again, version=7))
+    bench.outbox.desire(msgspec.structs.replace(again, version=8, severity=Severity.WARNING))
+    await clock.advance(30)
+    assert bench.slack.whats[3:] == ["edit"]
+
+
+async def test_what_was_told_is_offered_with_its_place(bench: Bench, clock: ManualClock) -> None:
+    """A post, and a reply behind it; an edit tells nobody."""
+    shown: list[tuple[str, int, str]] = []
+    bench.outbox._on_shown = lambda one, channel, ts: shown.append((channel, one.version, ts))
+    first = await bench.desire(incident())
+    risen = await bench.desire(after(first, Severity.CRITICAL))
+    assert shown == [("Calerts", 1, "1")]
+    await clock.advance(5)
+    assert shown[1:] == [("Calerts", 2, "1")]
+    await bench.desire(after(risen, Severity.WARNING))
+    await clock.advance(30)
+    assert bench.slack.whats[-1] == "edit"
+    assert len(shown) == 2
+
+
 async def test_a_storm_of_transitions_is_one_edit(bench: Bench, clock: ManualClock) -> None:
     """Only what stands in the end is shown."""
     seen = await bench.desire(incident(severity=Severity.CRITICAL))
@@ -196,7 +226,7 @@ async def test_back_off_doubles_up_to_five_minutes_and_never_ends(bench: Bench, 
     assert max(gaps) <= 300
     assert min(gaps[12:]) >= 240
     bench.slack.errors = []
-    await clock.advance(301)
+    await clock.advance(305)
     assert bench.row["state"] == "delivered"
 
 
@@ -221,7 +251,7 @@ async def test_a_refused_token_parks_all_until_it_is_tried_again(bench: Bench, c
     assert bench.slack.whats == ["post"]
     await clock.advance(2)
     assert bench.slack.whats == ["post", "post"]
-    await clock.advance(301)
+    await clock.advance(305)
     assert [row["state"] for row in bench.outbox.deliveries()] == ["delivered", "delivered"]
 
 
@@ -283,10 +313,10 @@ def test_routes_go_by_severity_and_labels() -> None:
         SlackRoute(severity="critical", mention="U012345"),
     ]
     critical = incident(severity=Severity.CRITICAL, labels={"mount": "/db1"})
-    assert route(routes, critical, "#a") == Destination("#db", "@here")
-    assert route(routes, incident(severity=Severity.CRITICAL), "#a") == Destination("#a", "U012345")
-    assert route(routes, incident(labels={"mount": "/db1"}), "#a") == Destination("#a", "")
-    assert route([SlackRoute(match={"host": "web-*"}, channel="#web")], incident(), "#a") == Destination("#web")
+    assert route(routes, critical, "#a", NOW) == Destination("#db", "@here")
+    assert route(routes, incident(severity=Severity.CRITICAL), "#a", NOW) == Destination("#a", "U012345")
+    assert route(routes, incident(labels={"mount": "/db1"}), "#a", NOW) == Destination("#a", "")
+    assert route([SlackRoute(match={"host": "web-*"}, channel="#web")], incident(), "#a", NOW) == Destination("#web")
 
 
 def test_edits_keep_below_forty_a_minute() -> None:

@@ -12,6 +12,7 @@ import pytest
 from agent.errors import PluginError
 from agent.model import Evidence, Labels, Metric, ProbeResult
 from agent.plugin import Options, Probe, gauge
+from agent.probing import runner as module
 from agent.probing.plan import PlannedProbe
 from agent.probing.runner import Runner
 from agent.probing.scheduler import Scheduler
@@ -38,12 +39,12 @@ class Silent(Probe):
         return []
 
 
-def planned(create: Callable[[], Probe], timeout: float = 5.0) -> PlannedProbe:
-    return PlannedProbe("it", create, 10.0, "", timeout, 0.0, "it")
+def planned(create: Callable[[], Probe]) -> PlannedProbe:
+    return PlannedProbe("it", create, 10.0, "", 5.0, 0.0, "it")
 
 
-async def running(clock: ManualClock, probe: Probe, timeout: float = 5.0) -> Runner:
-    runner = Runner(planned(lambda: probe, timeout), clock)
+async def running(clock: ManualClock, probe: Probe) -> Runner:
+    runner = Runner(planned(lambda: probe), clock)
     await runner.run()
     return runner
 
@@ -76,9 +77,12 @@ async def hang() -> list[Evidence]:
         (lambda *_: hang(), "no evidence within 0.05 s"),
     ],
 )
-async def test_a_probe_that_fails_at_it_says_why(clock: ManualClock, say: Callable[..., Any], error: str) -> None:
+async def test_a_probe_that_fails_at_it_says_why(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, say: Callable[..., Any], error: str
+) -> None:
     """And goes on measuring."""
-    runner = await running(clock, Talks(say), timeout=0.05)
+    monkeypatch.setattr(module, "EVIDENCE", 0.05)
+    runner = await running(clock, Talks(say))
     with pytest.raises(PluginError, match=error):
         await runner.evidence("it.x", {})
     assert (await runner.run()).status == "ok"

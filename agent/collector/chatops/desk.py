@@ -31,8 +31,10 @@ from agent.slack.blocks import Message
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 100
-CLAIM_WITHIN = 1.0
+CLAIM_WITHIN = 5.0
 """Seconds after which we do not wait for the database to say whether another collector has the request."""
+UNASKED = 30.0
+"""Seconds for which a database that let us wait so long is not asked again."""
 DAY = 86400.0
 _READERS = {"slash_commands": of_slash, "events_api": of_event, "interactive": of_press}
 
@@ -57,6 +59,7 @@ class Desk:
         self._audit = audit
         self._clock = clock
         self._repeats = Repeats()
+        self._unasked_until = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
         self.taken = 0
         self.repeated = 0
@@ -105,14 +108,33 @@ class Desk:
             await self._mouth.whisper(request, "This should not have happened; the collector's log says more.")
 
     async def _mine(self, request: Request) -> bool:
-        """Whether no other collector has it already; ours, where the database cannot tell."""
+        """Whether no other collector has it already."""
         said = hashlib.sha256(same(request).encode("utf-8", "replace")).hexdigest()
+        return await self._claimed(request.id, DAY) and await self._claimed(said, SAME_WITHIN)
+
+    async def _claimed(self, key: str, window: float) -> bool:
+        """Ours, too, where the database cannot tell."""
+        if self._clock.monotonic() < self._unasked_until:
+            return True
         try:
             async with asyncio.timeout(CLAIM_WITHIN):
-                now = self._clock.now()
-                return await self._audit.claim(request.id, now, DAY) and await self._audit.claim(said, now, SAME_WITHIN)
-        except (StoreError, TimeoutError):
+                return await self._claim(key, window)
+        except StoreError:
             return True
+        except TimeoutError:
+            self._unasked_until = self._clock.monotonic() + UNASKED
+            log.warning("database does not say who answers; it is not asked for a while", extra={"seconds": UNASKED})
+            return True
+
+    async def _claim(self, key: str, window: float) -> bool:
+        """A lock that another collector holds for a moment is no database that is away."""
+        for _ in range(3):
+            try:
+                return await self._audit.claim(key, self._clock.now(), window)
+            except StoreError as error:
+                log.info("claim tried again", extra={"error": str(error)[:200]})
+                await self._clock.sleep(0.1)
+        return await self._audit.claim(key, self._clock.now(), window)
 
     async def _answer(self, request: Request, order: Order, rights: Rights, *, confirmed: bool = False) -> None:
         if not rights and order.verb not in FREE:
@@ -177,13 +199,7 @@ class Desk:
     async def _first(self, nonce: str) -> bool:
         """Here, and in every collector that shares our database; the host itself runs its command's id once."""
         used = Request(verb="used", user="U", channel="C", source="button", key=f"nonce {nonce}", token=nonce)
-        if not self._repeats.first(used, self._clock.monotonic()):
-            return False
-        try:
-            async with asyncio.timeout(CLAIM_WITHIN):
-                return await self._audit.claim(f"nonce {nonce}"[:64], self._clock.now(), DAY)
-        except (StoreError, TimeoutError):
-            return True
+        return self._repeats.first(used, self._clock.monotonic()) and await self._claimed(f"nonce {nonce}", DAY)
 
 
 def _order(request: Request) -> Order:

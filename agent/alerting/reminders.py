@@ -1,0 +1,49 @@
+"""When nobody has taken an incident: a reminder in its thread, and once a word to somebody else. Pure.
+
+While it flaps an hourly word that it still does takes the place of the reminder.
+"""
+
+from __future__ import annotations
+
+from agent.alerting.delivery import Delivery
+from agent.alerting.route import Destination
+from agent.model import Transition, TransitionKind
+
+SLOWEST = 86400.0
+FLAPPING_EVERY = 3600.0
+
+
+def due(row: Delivery, to: Destination) -> float | None:
+    """The unix second of the next one; None where nothing is to come."""
+    incident = row.incident
+    quiet = row.resolved or incident.acknowledged_by or incident.muted or row.bulletin
+    if quiet or not row.ts or row.call is not None or row.state != "delivered":
+        return None
+    moments = []
+    if to.escalate_after is not None and not row.escalated:
+        moments.append(incident.fired_at + to.escalate_after)
+    if incident.flapping:
+        moments.append(_flapped(row) + FLAPPING_EVERY)
+    elif to.remind_every is not None:
+        pause = min(SLOWEST, to.remind_every * 2.0 ** min(row.reminded, 30))
+        moments.append((row.reminded_at or incident.fired_at) + pause)
+    return max(min(moments), row.snoozed_until) if moments else None
+
+
+def remind(row: Delivery, to: Destination, now: float) -> None:
+    """Have the thread told; the call has a note where somebody else is to be called."""
+    incident = row.incident
+    escalates = to.escalate_after is not None and not row.escalated and now >= incident.fired_at + to.escalate_after
+    row.reminded, row.reminded_at, row.escalated = row.reminded + 1, now, row.escalated or escalates
+    note, kind = "So it goes to others." if escalates else "", TransitionKind.REMINDED
+    if incident.flapping and not escalates:
+        note, kind = "Each time was shown in the message above only.", TransitionKind.FLAPPING
+    if incident.flapping:
+        row.flapped_at = now
+    row.call = Transition(incident.id, incident.version, kind, incident.severity, now, incident.value, note)
+    row.state, row.attempts, row.next_try = "pending", 0, None
+
+
+def _flapped(row: Delivery) -> float:
+    """When its thread was last told so, or its message where that came later."""
+    return max(row.flapped_at, row.incident.fired_at)

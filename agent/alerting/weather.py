@@ -1,0 +1,169 @@
+"""Storms and outages: when many incidents become one message, and what is said after Slack was out of reach."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+from agent.alerting.bulletin import Storm, digest, is_bulletin
+from agent.alerting.delivery import Delivery
+from agent.alerting.incident import new_token
+from agent.alerting.state import State
+from agent.clock import Clock
+from agent.model import Incident
+
+CALM = 300.0
+"""Seconds without a new incident after which a storm takes no more in."""
+OUTAGE = 600.0
+"""Seconds without any success after which what happened meanwhile is told in one message first."""
+CHILD_GAP = 8.0
+"""Seconds between two messages in a storm's thread."""
+
+
+class Rows(Protocol):
+    def __call__(self) -> Iterable[Delivery]: ...
+
+
+class Weather:
+    """Asked by the outbox; `show` puts a bulletin into it as if it were an incident, in a channel."""
+
+    def __init__(
+        self,
+        state: State,
+        clock: Clock,
+        rng: random.Random,
+        rows: Rows,
+        show: Callable[[Incident, str], None],
+        *,
+        storm_after: int = 8,
+        storm_within: float = 60.0,
+        host: str = "all hosts",
+    ) -> None:
+        self._state = state
+        self._clock = clock
+        self._rng = rng
+        self._rows = rows
+        self._show = show
+        self._after, self._within = storm_after, storm_within
+        self._host = host
+        self._recent: dict[str, deque[float]] = {}
+        self._storms = state.read("storm", Storm)
+        self._down = state.read("outage", float).get("since")
+        self._digests: dict[str, int] = state.read("digest", int)
+        self._stands: dict[str, tuple[tuple[str, int], ...]] = {}
+
+    # -- storms
+
+    def opened(self, row: Delivery) -> None:
+        """A new incident is to be told in the row's channel: by itself, or in a storm's thread."""
+        now = self._clock.now()
+        storm = self._present(row.channel, now)
+        if storm is None:
+            recent = self._recent.setdefault(row.channel, deque(maxlen=self._after + 1))
+            recent.append(self._clock.monotonic())
+            if len(recent) <= self._after or recent[-1] - recent[0] > self._within:
+                return
+            recent.clear()
+            storm = Storm("inc_storm" + new_token(now, self._rng), row.channel, now, now)
+            self._storms[storm.id] = storm
+            for other in self._rows():
+                if _untold(other) and other.channel == row.channel and other is not row:
+                    self._take_in(other, storm)
+        self._take_in(row, storm)
+        self._tell(storm)
+
+    def changed(self, row: Delivery) -> None:
+        """Something of a storm has changed."""
+        storm = self._storms.get(row.bulletin)
+        if storm is not None:
+            self._tell(storm)
+
+    def _present(self, channel: str, now: float) -> Storm | None:
+        storms = (storm for storm in self._storms.values() if storm.channel == channel)
+        return next((storm for storm in storms if now - storm.joined_at <= CALM), None)
+
+    def _take_in(self, row: Delivery, storm: Storm) -> None:
+        row.bulletin = storm.id
+        storm.join(row.incident, self._clock.now())
+        self._state.put({("delivery", row.id): row})
+
+    def _tell(self, storm: Storm) -> None:
+        self._show(storm.incident(self._open(storm), self._clock.now(), host=self._host), storm.channel)
+        self._state.put({("storm", storm.id): storm})
+
+    def _open(self, storm: Storm) -> list[Incident]:
+        return [row.incident for row in self._rows() if row.bulletin == storm.id and not row.resolved]
+
+    def _sweep(self) -> None:
+        """Storms that take no more in, and of which nothing is open, are forgotten; their messages stay."""
+        now = self._clock.now()
+        for storm in [storm for storm in self._storms.values() if now - storm.joined_at > CALM]:
+            if not self._open(storm):
+                del self._storms[storm.id]
+                self._state.put({("storm", storm.id): None})
+
+    # -- outages
+
+    @property
+    def down_for(self) -> float:
+        """Seconds for which nothing could be told at all."""
+        return 0.0 if self._down is None else max(0.0, self._clock.now() - self._down)
+
+    def failed(self) -> None:
+        """A call failed for a reason that is not its own."""
+        if self._down is None:
+            self._down = self._clock.now()
+            self._state.put({("outage", "since"): self._down})
+
+    def succeeded(self, row: Delivery) -> None:
+        """Something arrived, or was given up for a reason of its own."""
+        if self._digests.pop(row.id, None) is not None:
+            self._state.put({("digest", row.id): None})
+        if self._down is not None and not self._digests:
+            self._down = None
+            self._state.put({("outage", "since"): None})
+
+    @property
+    def digests(self) -> Collection[str]:
+        """While there are any, nothing else is told: they come before what happened after them."""
+        return self._digests
+
+    def tick(self) -> None:
+        """After a long outage each channel in which something waits gets a digest, which is then told first."""
+        self._sweep()
+        if self._down is None or self.down_for < OUTAGE:
+            return
+        known = {row.channel: row for row in self._rows() if row.id in self._digests}
+        waiting: dict[str, list[Delivery]] = {}
+        for row in self._rows():
+            if row.id not in self._digests and row.id not in self._storms and row.next() is not None:
+                waiting.setdefault(row.channel, []).append(row)
+        for channel, rows in waiting.items():
+            self._digest(channel, rows, known.get(channel))
+
+    def _digest(self, channel: str, rows: list[Delivery], before: Delivery | None) -> None:
+        now, since = self._clock.now(), self._down or self._clock.now()
+        concerned = [row for row in self._rows() if row.channel == channel and not is_bulletin(row.incident)]
+        concerned = [row for row in concerned if row.incident.updated_at >= since or row in rows]
+        changed = [row.incident for row in concerned]
+        stands = (("minute", int(now // 60)), *((incident.id, incident.version) for incident in changed))
+        if (before is not None and before.state in ("sending", "ambiguous")) or self._stands.get(channel) == stands:
+            return  # it may be there already, and stays what it was; or nothing is new
+        self._stands[channel] = stands
+        digest_id = "inc_digest" + new_token(now, self._rng) if before is None else before.id
+        version = 1 if before is None else before.incident.version + 1
+        for row in rows:
+            if not row.ts and not row.bulletin and row.state not in ("sending", "ambiguous") and row.resolved:
+                row.bulletin = digest_id
+                self._state.put({("delivery", row.id): row})
+        opened = sum(not row.ts for row in concerned)
+        self._digests[digest_id] = version
+        self._state.put({("digest", digest_id): version})
+        self._show(digest(digest_id, since, now, changed, opened=opened, host=self._host, version=version), channel)
+
+
+def _untold(row: Delivery) -> bool:
+    held = row.bulletin or row.resolved or row.incident.muted
+    return not row.ts and not held and row.state not in ("sending", "ambiguous")
