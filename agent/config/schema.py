@@ -92,6 +92,12 @@ class ThresholdConfig(Table, frozen=True):
     clear_critical: Quantity | None = None
     hold: Duration = msgspec.field(default=Duration(0), name="for")
     of: str = ""
+    rate: Duration | None = None
+    """Judge how fast it changes, over this window; the bounds are per second, or as "1GiB/h" says."""
+    forecast: Duration | None = None
+    """Judge where its trend leads: a bound is reached that will be within this time."""
+    floor: Quantity | None = None
+    """With `forecast`: no breach while the value itself is not beyond this."""
     absent_for: Duration | None = None
     absent: Literal["warning", "critical"] = "warning"
     summary: str = ""
@@ -104,7 +110,7 @@ class ThresholdConfig(Table, frozen=True):
 
     def __post_init__(self) -> None:
         """Puts numbers for the bounds that are written as grades."""
-        for key in ("warning", "critical", "clear", "clear_critical"):
+        for key in ("warning", "critical", "clear", "clear_critical", "floor"):
             written = getattr(self, key)
             if written is None or not written.grade:
                 continue
