@@ -102,9 +102,19 @@ class Memory:
         state = track.state
         since = tuple(None if begun is None else begun + ahead for begun in state.since)
         heard = None if track.heard is None else track.heard + ahead
-        series = threshold, rule, metric, track.labels
-        held = state.severity, since, state.recent, heard, track.gaps
-        fact = TrackFact(*series, *held, track.flaps.ranks, track.flaps.on)
+        fact = TrackFact(
+            threshold=threshold,
+            rule=rule,
+            metric=metric,
+            labels=track.labels,
+            severity=state.severity,
+            since=since,
+            recent=state.recent,
+            heard=heard,
+            gaps=track.gaps,
+            ranks=track.flaps.ranks,
+            flapping=track.flaps.on,
+        )
         self._state.put({("series", _series_key(threshold, metric, track.labels)): fact})
 
     def forget_track(self, threshold: str, metric: str, labels: Labels) -> None:
