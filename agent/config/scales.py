@@ -35,14 +35,14 @@ class Scale:
         return ">" if self.keep == "<=" else "<"
 
     def worse(self, letter: str) -> float:
-        """What is beyond this, in the direction of `op`, has this grade or a worse one. ValueError: expected another."""
+        """What is beyond this, in the direction of `op`, has this grade or a worse one; ValueError where all have."""
         above = self._index(letter) - 1
         if above < 0:
             raise ValueError(f"every value is {letter} or worse; expected one of {', '.join(self.letters[1:])}")
         return self._bound(above)
 
     def better(self, letter: str) -> float:
-        """What is not beyond this has this grade or a better one. ValueError: expected another."""
+        """What is not beyond this has this grade or a better one; ValueError where all have."""
         index = self._index(letter)
         if index == len(self.steps):
             raise ValueError(f"every value is {letter} or better; expected one of {', '.join(self.letters[:-1])}")
