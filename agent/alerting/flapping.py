@@ -21,7 +21,10 @@ APART = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Flaps:
-    """`ranks`: severities after the last results, newest last; what is missing was calm. `at`: monotonic, of the last."""
+    """`ranks`: severities after the last results, newest last; what is missing was calm.
+
+    `at`: when the last of them came (monotonic), None where that is not known.
+    """
 
     ranks: tuple[int, ...] = ()
     on: bool = False

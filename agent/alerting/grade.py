@@ -1,8 +1,8 @@
-"""How good a value is, as a letter; the scales are in `agent.config.scale`."""
+"""How good a value is, as a letter."""
 
 from __future__ import annotations
 
-from agent.config.scale import Scale, scale_for
+from agent.config.scales import Scale, named
 
 _WORDS = {
     "A+++": "outstanding",
@@ -34,7 +34,7 @@ def passes(letter: str) -> bool:
 
 def scale_of(metric: str, unit: str) -> Scale | None:
     """The scale that fits a metric by its name and unit, if one does."""
-    scale = scale_for(metric)
+    scale = named(metric)
     return scale if scale is not None and scale.unit == unit else None
 
 

@@ -11,7 +11,7 @@ import msgspec
 from agent.config.hours import Hours
 from agent.config.keys import KeySource
 from agent.config.match import Match
-from agent.config.scale import bound
+from agent.config.scales import GRADED, named
 from agent.config.secret import Secret
 from agent.config.units import Duration, Percent, Quantity, Size
 from agent.model import Labels
@@ -79,6 +79,7 @@ class ThresholdConfig(Table, frozen=True):
     `match` values may hold `*`. `of` is "N of M" results; `clear` is where a breach ends (hysteresis),
     `clear_critical` where its critical level does, if that is to have a room of its own;
     `absent_for` makes silence of the metric itself a breach of severity `absent`.
+    A bound may be a grade where the metric has a scale: this one or worse; for `clear`, this one or better.
     `summary` may use {labels}, {value}, {limit}, {host}.
     """
 
@@ -109,15 +110,22 @@ class ThresholdConfig(Table, frozen=True):
     enabled: bool = True
 
     def __post_init__(self) -> None:
-        """Puts numbers for the bounds that are written as grades."""
         for key in ("warning", "critical", "clear", "clear_critical", "floor"):
-            written = getattr(self, key)
-            if written is None or not written.grade:
-                continue
-            try:
-                msgspec.structs.force_setattr(self, key, bound(self.metric, self.op, written.grade))
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
+            bound = getattr(self, key)
+            if bound is not None and bound.grade:
+                try:
+                    msgspec.structs.force_setattr(self, key, self._bound(key, bound.grade))
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from error
+
+    def _bound(self, key: str, grade: str) -> Quantity:
+        """The figure that a grade stands for."""
+        scale = named(self.metric)
+        if scale is None:
+            raise ValueError(f"{self.metric[:80]} has no grades (those have {GRADED}); expected {Quantity.expected}")
+        if scale.op != self.op:
+            raise ValueError(f'a grade gets worse the other way; expected op = "{scale.op}" beside it')
+        return Quantity(scale.better(grade) if key.startswith("clear") else scale.worse(grade), scale.unit)
 
 
 class MaintenanceConfig(Table, frozen=True):

@@ -5,6 +5,7 @@ Each type is a plain number in base units (seconds, bytes, percent 0-100) that k
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Self
 
@@ -21,8 +22,8 @@ _SIZES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_GRADE = re.compile(r"A\+{0,3}|B\+?|C")
 _NUMBER = r"(\d+(?:\.\d+)?)"
+_GRADE = re.compile(r"A\+{0,3}|B\+?|C")
 _QUANTITY = re.compile(rf"(-?){_NUMBER}\s*([a-zA-Z%]*)(/(?:s|min|h|d))?")
 
 
@@ -75,8 +76,7 @@ class Quantity(float):
     "1GiB/h" is 2**30 bytes/h: what is written per min, h or d stays so, as a rule that judges change says it so.
 
     `unit` is the base unit that the writing implies ("" where it was a bare number), so that a bound in
-    milliseconds on a metric in bytes can be refused. A bound may be written as a `grade` ("B"), for which
-    the table that it stands in puts the number.
+    milliseconds on a metric in bytes can be refused. A grade ("B", "A+") is not a number until its scale is known.
     """
 
     expected = 'a number, or a quantity such as "80%", "200ms" or "1GiB"'
@@ -85,8 +85,7 @@ class Quantity(float):
 
     def __new__(cls, value: float, unit: str = "", grade: str = "") -> Self:
         self = super().__new__(cls, value)
-        self.unit = unit
-        self.grade = grade
+        self.unit, self.grade = unit, grade
         return self
 
     @classmethod
@@ -94,7 +93,7 @@ class Quantity(float):
         if isinstance(text, int | float) and not isinstance(text, bool):
             return cls(text)
         if isinstance(text, str) and _GRADE.fullmatch(text):
-            return cls(0, grade=text)
+            return cls(math.nan, grade=text)
         if isinstance(text, str) and (match := _QUANTITY.fullmatch(text)):
             sign = -1.0 if match[1] else 1.0
             number, suffix, rate = sign * float(match[2]), match[3], match[4] or ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from agent.alerting import health
 from agent.clock import Clock
 from agent.daemon import watchdog
 from agent.daemon.parts import Identity, Parts
 from agent.daemon.self_probe import Figure, Vitals
-from agent.model import Health
+from agent.model import Health, Metric
 from agent.probing.plan import PlannedProbe
 from agent.transport import wire
 from agent.transport.wire import Topic
@@ -48,14 +49,7 @@ class Report:
             ("agent.incidents_open", len(parts.engine.incidents()), "", "gauge"),
             ("agent.deliveries_waiting", waiting, "", "gauge"),
             ("agent.deliveries_dead", states.count("dead"), "", "gauge"),
-            *self._scores(),
         ]
-
-    def _scores(self) -> list[Figure]:
-        """The host's health, for thresholds and charts. What is unknown is left out: it is missed where a rule asks."""
-        health = self._parts.book.health(self._clock.now())
-        scores = {"score": health.score} | {name: part.score for name, part in health.components.items()}
-        return [(f"health.{name}", score, "percent", "gauge") for name, score in scores.items() if score is not None]
 
     def status_line(self, probes: int) -> str:
         parts = self._parts
@@ -79,13 +73,17 @@ class Report:
     def publish_health(self) -> None:
         """Called about once a second; says something every ten, and at once when the word changes."""
         now = self._clock.monotonic()
-        health = self._parts.book.health(self._clock.now())
-        if self._health is not None and health.status == self._health.status and now - self._health_at < HEALTH_EVERY:
+        present = self._parts.book.health(self._clock.now())
+        if self._health is not None and present.status == self._health.status and now - self._health_at < HEALTH_EVERY:
             return
-        self._health, self._health_at = health, now
+        self._health, self._health_at = present, now
         host = self._identity.host
-        message = wire.HealthMessage(1, host, health)
+        message = wire.HealthMessage(1, host, present)
         self._parts.shipper.publish_retained(Topic(host, "health"), wire.encode(message))
+
+    def health(self) -> list[Metric]:
+        """As of now, for the self probe: once an interval these are judged, stored and drawn like any other."""
+        return health.metrics(self._parts.book.health(self._clock.now()))
 
     async def publish_deliveries(self) -> None:
         """For ever; at most once a second, as a storm changes many."""

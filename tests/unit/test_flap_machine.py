@@ -16,7 +16,7 @@ RULES = ("plain", "clear", "slow")
 
 
 class FlapMachine(EngineMachine):
-    """As its base, and: one incident for as long as a series flaps, which neither falls nor ends before it is steady."""
+    """As its base, and: one incident for as long as a series flaps, which does not fall or end before it is steady."""
 
     flapping = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ async def test_forty_crossings_in_ten_minutes_are_three_messages(clock: ManualCl
     results = int(600 / every) + 1
     crossings = [int(index * 41 / results) % 2 for index in range(results)]
     await house.take(*(85.0 if over else 60.0 for over in crossings))
-    changes = sum(one != other for one, other in zip(crossings, crossings[1:], strict=False))
+    changes = sum(one != other for one, other in itertools.pairwise(crossings))
     print(f"every {every} s: {changes} crossings, {house.told}, {house.slack.whats.count('edit')} edits")
     assert changes == 40
     assert house.told == ["post", "reply resolved", "post"]

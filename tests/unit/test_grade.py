@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.alerting.grade import grade, load_score, passes, scale_of, spoken
-from agent.config.decode import decode
-from agent.config.scale import CACHE_HITS, RESPONSE_TIME, SCORE, Scale
+from agent.alerting.threshold import compile_rule
+from agent.config.scales import CACHE_HITS, RESPONSE_TIME, SCORE, Scale
 from agent.config.schema import ThresholdConfig
+from agent.config.units import Quantity
 
 
 @pytest.mark.parametrize(
@@ -46,22 +46,6 @@ def test_what_is_no_number_is_poor() -> None:
         assert grade(scale, float("nan")) == "C"
 
 
-@pytest.mark.parametrize("scale", [RESPONSE_TIME, CACHE_HITS, SCORE])
-@given(value=st.floats(-10, 110) | st.sampled_from([0.05, 0.1, 0.2, 0.5, 1, 60, 65, 75, 85, 90, 95]))
-def test_a_bound_that_is_a_grade_is_reached_by_it_and_by_what_is_worse(scale: Scale, value: float) -> None:
-    """At every bound, too: who writes warning = "B" is told exactly when B, or a worse grade, is what is shown."""
-    letters = [letter for _, letter in scale.steps] + [scale.floor]
-    for letter in letters[1:]:
-        reached = value > scale.reach(letter) if scale.worse == ">" else value < scale.reach(letter)
-        assert reached == (letters.index(grade(scale, value)) >= letters.index(letter))
-
-
-def test_no_bound_is_the_best_grade() -> None:
-    """Every value would reach it."""
-    with pytest.raises(ValueError, match=r"expected a grade of its scale \(A\+, A, B\+, B, C\), not A\+\+"):
-        SCORE.reach("A++")
-
-
 @pytest.mark.parametrize(
     ("mean", "errors", "throughput", "score"),
     [(0.05, 0.1, 100, 100), (0.051, 0, 100, 95), (0.2, 1, 50, 70), (0.5, 5, 20, 30), (9, 50, 1, -25), (0.1, 0, 19, 70)],
@@ -93,29 +77,66 @@ def test_a_scale_is_applied_only_where_it_fits() -> None:
     assert scale_of("cache.hit_percent", "percent") is CACHE_HITS
     assert scale_of("memory.used_percent", "percent") is None
     assert scale_of("http.response_time", "percent") is None
+    assert scale_of("health.score", "percent") is scale_of("health.memory", "percent") is SCORE
+    assert scale_of("health", "percent") is None
+
+
+METRICS = {"http.response_time": RESPONSE_TIME, "cache.hit_percent": CACHE_HITS, "health.score": SCORE}
+
+
+def graded(metric: str, **keys: str) -> ThresholdConfig:
+    bounds = {key: Quantity.parse(letter) for key, letter in keys.items() if key != "op"}
+    op = METRICS[metric].op if metric in METRICS else "<"
+    return ThresholdConfig(name="r", metric=metric, op=op, **bounds)
+
+
+@pytest.mark.parametrize(("metric", "scale"), METRICS.items())
+@given(data=st.data())
+def test_a_grade_as_a_bound_is_that_grade_or_worse(metric: str, scale: Scale, data: st.DataObject) -> None:
+    """At every value, those at the scale's own bounds among them."""
+    letter = data.draw(st.sampled_from(scale.letters[1:]))
+    bounds = [float(bound) for bound, _ in scale.steps]
+    value = data.draw(st.sampled_from(bounds) | st.floats(0, 1.2 * max(bounds)))
+    rule, faults = compile_rule(graded(metric, warning=letter))
+    assert rule is not None
+    assert faults == []
+    assert rule.unit == scale.unit
+    worse = scale.letters.index(grade(scale, value)) >= scale.letters.index(letter)
+    assert rule.calm(value) is not worse
+
+
+@pytest.mark.parametrize(("metric", "scale"), METRICS.items())
+def test_a_grade_to_clear_at_is_that_grade_or_better(metric: str, scale: Scale) -> None:
+    rule, faults = compile_rule(graded(metric, warning="C", clear="A+"))
+    assert rule is not None
+    assert faults == []
+    assert rule.levels[0].ends == pytest.approx(scale.better("A+"))
+    for value in [float(bound) for bound, _ in scale.steps]:
+        good = scale.letters.index(grade(scale, value)) <= scale.letters.index("A+")
+        assert rule.beyond(value, scale.better("A+")) is not good
 
 
 @pytest.mark.parametrize(
-    ("keys", "fault"),
+    ("keys", "expected"),
     [
-        ({"warning": "B"}, 'warning: expected op = "<": on its scale that is worse'),
-        ({"op": "<", "clear": "A+++"}, "clear: expected a grade of its scale (A+, A, B+, B, C), not A+++"),
-        ({"metric": "disk.used_percent", "warning": "B"}, "warning: disk.used_percent has no grades"),
+        ({"metric": "m", "warning": "B"}, "warning: m has no grades"),
+        (
+            {"metric": "health.score", "warning": "A++"},
+            "warning: every value is A\\+\\+ or worse; expected one of A\\+, A",
+        ),
+        (
+            {"metric": "health.score", "critical": "A+++"},
+            "critical: this scale has no A\\+\\+\\+; expected one of A\\+\\+",
+        ),
+        ({"metric": "health.score", "warning": "B", "clear": "C"}, "clear: every value is C or better"),
     ],
 )
-def test_a_bound_may_be_a_grade_only_where_there_is_a_scale(keys: dict[str, str], fault: str) -> None:
-    """What cannot be meant is told as a fault of its table."""
-    _, [told] = decode(ThresholdConfig, {"name": "a", "metric": "health.score", **keys}, "thresholds")
-    assert told.startswith(f"thresholds: {fault}")
+def test_a_grade_that_says_nothing_is_refused(keys: dict[str, str], expected: str) -> None:
+    """With what would have said something."""
+    with pytest.raises(ValueError, match=expected):
+        graded(**keys)
 
 
-def test_a_bound_that_is_a_grade_becomes_a_number() -> None:
-    """In the unit of the scale; and stays what it is when a table is made of another."""
-    config, faults = decode(
-        ThresholdConfig, {"name": "a", "metric": "http.response_time", "warning": "B"}, "thresholds"
-    )
-    assert config is not None
-    assert faults == []
-    for table in (config, msgspec.structs.replace(config, summary="slow")):
-        assert table.warning == 0.5
-        assert table.warning.unit == "seconds"
+def test_a_grade_gets_worse_in_one_direction_only() -> None:
+    with pytest.raises(ValueError, match='expected op = "<" beside it'):
+        ThresholdConfig(name="r", metric="health.score", warning=Quantity.parse("B"))
