@@ -51,6 +51,8 @@ class Delivery(msgspec.Struct):
     reminded_at: float = 0.0
     escalated: bool = False
     snoozed_until: float = 0.0
+    flapped_at: float = 0.0
+    """When its thread was last to be told that it flaps."""
 
     @property
     def id(self) -> str:
@@ -91,7 +93,9 @@ class Delivery(msgspec.Struct):
             self.call = _call(incident, TransitionKind.RESOLVED)
         elif incident.severity.rank > before.severity.rank:
             self.call = _call(incident, TransitionKind.ESCALATED)
-        elif incident.severity.rank < before.severity.rank:
+        elif incident.flapping is not before.flapping:
+            self._turn(incident)
+        elif incident.severity.rank < before.severity.rank and not self._tells(TransitionKind.STEADY):
             self.call = None  # a rise that was not yet told is over
         taken = incident.acknowledged_by != before.acknowledged_by  # whoever pressed the button looks at it now
         self.urgent = self.urgent or self.call is not None or taken
@@ -99,6 +103,15 @@ class Delivery(msgspec.Struct):
         if self.state in ("delivered", "dead"):
             self.state, self.attempts, self.next_try = "pending", 0, None
         return True
+
+    def _turn(self, incident: Incident) -> None:
+        """It begins to flap, or ends; a rise is the more important thing to tell."""
+        self.flapped_at = incident.updated_at
+        if not self._tells(TransitionKind.ESCALATED):
+            self.call = _call(incident, TransitionKind.FLAPPING if incident.flapping else TransitionKind.STEADY)
+
+    def _tells(self, kind: TransitionKind) -> bool:
+        return self.call is not None and self.call.kind is kind
 
     def begin(self, operation: Operation, now: float) -> None:
         """About to call Slack. A post keeps its nonce from one attempt to the next."""
@@ -173,7 +186,8 @@ class Delivery(msgspec.Struct):
     def _nonce(self, operation: Operation) -> str:
         version = ""
         if operation == "reply" and self.call is not None:
-            nth = f"r{self.reminded}" if self.call.kind is TransitionKind.REMINDED else ""
+            again = self.call.kind is TransitionKind.REMINDED or bool(self.call.note)
+            nth = f"r{self.reminded}" if again else ""
             version = f".{self.call.version}{nth}"
         return f"{self.id}.{self.generation}{version}"
 

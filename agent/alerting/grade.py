@@ -1,9 +1,8 @@
-"""How good a value is, as a letter. Scales are data."""
+"""How good a value is, as a letter."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from agent.config.scales import Scale, named
 
 _WORDS = {
     "A+++": "outstanding",
@@ -15,31 +14,6 @@ _WORDS = {
     "C": "poor",
 }
 _PASSING = frozenset(("A+++", "A++", "A+", "A"))
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Steps from the best letter down; the first whose bound the value keeps is its grade, else `floor`.
-
-    `keep` says how a bound is kept: "<=" (less is better), ">" or ">=" (more is better).
-    """
-
-    keep: Literal["<=", ">", ">="]
-    steps: tuple[tuple[float, str], ...]
-    floor: str = "C"
-
-    def keeps(self, value: float, bound: float) -> bool:
-        if self.keep == "<=":
-            return value <= bound
-        return value > bound if self.keep == ">" else value >= bound
-
-
-RESPONSE_TIME = Scale("<=", ((0.05, "A+++"), (0.1, "A++"), (0.2, "A+"), (0.5, "A"), (1.0, "B")))
-"""Seconds."""
-CACHE_HITS = Scale(">", ((95, "A+++"), (85, "A++"), (75, "A+"), (60, "B")))
-"""Percent of look-ups that were hits."""
-SCORE = Scale(">=", ((95, "A++"), (90, "A+"), (85, "A"), (75, "B+"), (65, "B")))
-"""0-100: load tests and component health."""
 
 
 def grade(scale: Scale, value: float) -> str:
@@ -60,12 +34,8 @@ def passes(letter: str) -> bool:
 
 def scale_of(metric: str, unit: str) -> Scale | None:
     """The scale that fits a metric by its name and unit, if one does."""
-    last = metric.rpartition(".")[2]
-    if unit == "seconds" and (last.endswith(("response_time", "latency"))):
-        return RESPONSE_TIME
-    if unit == "percent" and last in ("hit_percent", "hits_percent", "hit_rate"):
-        return CACHE_HITS
-    return None
+    scale = named(metric)
+    return scale if scale is not None and scale.unit == unit else None
 
 
 def load_score(mean: float, error_percent: float, throughput: float) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.alerting.grade import SCORE, grade
+from agent.alerting.grade import grade
+from agent.config.scales import SCORE
 from agent.model import ComponentHealth, Health, Metric, ProbeResult
 
 COMPONENTS = ("database", "memory", "cpu", "disk", "network", "cache", "apis")
@@ -97,6 +98,12 @@ class HealthBook:
             name: ComponentHealth(value, "" if value is None else grade(SCORE, value)) for name, value in scores.items()
         }
         return Health(now, None if score is None else round(score, 1), status, components)
+
+
+def metrics(health: Health) -> list[Metric]:
+    """The same as metrics, for thresholds and charts; what is unknown is no data."""
+    scores = {"score": health.score} | {name: component.score for name, component in health.components.items()}
+    return [Metric(f"health.{name}", score, "percent") for name, score in scores.items() if score is not None]
 
 
 class _Entry:

@@ -7,8 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from agent.alerting.flapping import STILL, Flaps
 from agent.alerting.state import Key, State
 from agent.alerting.threshold import REST, SeriesState
+from agent.alerting.trend import Point, Points
 from agent.clock import Clock
 from agent.model import Incident, Labels, Severity, Transition
 
@@ -39,10 +41,17 @@ class Track:
     heard: float | None = None
     noted: float = 0.0
     gaps: tuple[float, float] = (0.0, 0.0)
+    flaps: Flaps = STILL
+    past: tuple[Points, ...] = ()
+
+    @property
+    def quiet(self) -> bool:
+        """Its past changes nothing that is to come."""
+        return self.state.at_rest and self.flaps.at_rest
 
     @property
     def idle(self) -> bool:
-        return self.state.at_rest and self.incident is None and self.absence is None
+        return self.quiet and self.incident is None and self.absence is None
 
 
 class IncidentFact(msgspec.Struct, frozen=True):
@@ -51,6 +60,11 @@ class IncidentFact(msgspec.Struct, frozen=True):
     incident: Incident
     rule: str
     kind: Kind
+
+
+class PastFact(msgspec.Struct, frozen=True, array_like=True):
+    window: float
+    points: tuple[Point, ...]
 
 
 class TrackFact(msgspec.Struct, frozen=True):
@@ -63,6 +77,9 @@ class TrackFact(msgspec.Struct, frozen=True):
     recent: tuple[int, ...] = ()
     heard: float | None = None
     gaps: tuple[float, float] = (0.0, 0.0)
+    ranks: tuple[int, ...] = ()
+    flapping: bool = False
+    past: tuple[PastFact, ...] = ()
 
 
 class PairFact(msgspec.Struct, frozen=True):
@@ -93,7 +110,24 @@ class Memory:
         state = track.state
         since = tuple(None if begun is None else begun + ahead for begun in state.since)
         heard = None if track.heard is None else track.heard + ahead
-        fact = TrackFact(threshold, rule, metric, track.labels, state.severity, since, state.recent, heard, track.gaps)
+        past = tuple(
+            PastFact(points.window, tuple((round(at + ahead, 1), value) for at, value in points.kept))
+            for points in track.past
+        )
+        fact = TrackFact(
+            threshold=threshold,
+            rule=rule,
+            metric=metric,
+            labels=track.labels,
+            severity=state.severity,
+            since=since,
+            recent=state.recent,
+            heard=heard,
+            gaps=track.gaps,
+            ranks=track.flaps.ranks,
+            flapping=track.flaps.on,
+            past=past,
+        )
         self._state.put({("series", _series_key(threshold, metric, track.labels)): fact})
 
     def forget_track(self, threshold: str, metric: str, labels: Labels) -> None:
@@ -118,7 +152,13 @@ class Memory:
             # The note in the file may be this old although results came until the end.
             silent = 0.0 if fact.heard is None else max(0.0, now - fact.heard - HEARD_EVERY)
             heard = monotonic - silent
-            restored.append((fact, Track(fact.labels, state, seen=monotonic, heard=heard, gaps=fact.gaps)))
+            track = Track(fact.labels, state, seen=monotonic, heard=heard, gaps=fact.gaps)
+            track.flaps = Flaps(fact.ranks, fact.flapping)
+            track.past = tuple(
+                Points(past.window, [(monotonic - max(0.0, now - at), value) for at, value in past.points])
+                for past in fact.past
+            )
+            restored.append((fact, track))
         return restored
 
 

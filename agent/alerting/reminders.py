@@ -1,4 +1,7 @@
-"""When nobody has taken an incident: a reminder in its thread, and once a word to somebody else. Pure."""
+"""When nobody has taken an incident: a reminder in its thread, and once a word to somebody else. Pure.
+
+While it flaps an hourly word that it still does takes the place of the reminder.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from agent.alerting.route import Destination
 from agent.model import Transition, TransitionKind
 
 SLOWEST = 86400.0
+FLAPPING_EVERY = 3600.0
 
 
 def due(row: Delivery, to: Destination) -> float | None:
@@ -18,7 +22,9 @@ def due(row: Delivery, to: Destination) -> float | None:
     moments = []
     if to.escalate_after is not None and not row.escalated:
         moments.append(incident.fired_at + to.escalate_after)
-    if to.remind_every is not None:
+    if incident.flapping:
+        moments.append(_flapped(row) + FLAPPING_EVERY)
+    elif to.remind_every is not None:
         pause = min(SLOWEST, to.remind_every * 2.0 ** min(row.reminded, 30))
         moments.append((row.reminded_at or incident.fired_at) + pause)
     return max(min(moments), row.snoozed_until) if moments else None
@@ -29,7 +35,15 @@ def remind(row: Delivery, to: Destination, now: float) -> None:
     incident = row.incident
     escalates = to.escalate_after is not None and not row.escalated and now >= incident.fired_at + to.escalate_after
     row.reminded, row.reminded_at, row.escalated = row.reminded + 1, now, row.escalated or escalates
-    note = "So it goes to others." if escalates else ""
-    kind = TransitionKind.REMINDED
+    note, kind = "So it goes to others." if escalates else "", TransitionKind.REMINDED
+    if incident.flapping and not escalates:
+        note, kind = "Each time was shown in the message above only.", TransitionKind.FLAPPING
+    if incident.flapping:
+        row.flapped_at = now
     row.call = Transition(incident.id, incident.version, kind, incident.severity, now, incident.value, note)
     row.state, row.attempts, row.next_try = "pending", 0, None
+
+
+def _flapped(row: Delivery) -> float:
+    """When its thread was last told so, or its message where that came later."""
+    return max(row.flapped_at, row.incident.fired_at)

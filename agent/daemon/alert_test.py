@@ -28,6 +28,7 @@ THRESHOLD = ThresholdConfig(
     name="test-alert",
     metric=METRIC,
     warning=Quantity(0),
+    flapping=False,
     summary="this is a test: somebody ran `tocsin alert test`, and nothing is wrong",
 )
 HOLD = 3.0

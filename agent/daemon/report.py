@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from agent.alerting import health
 from agent.clock import Clock
 from agent.daemon import watchdog
 from agent.daemon.parts import Identity, Parts
 from agent.daemon.self_probe import Figure, Vitals
-from agent.model import Health
+from agent.model import Health, Metric
 from agent.probing.plan import PlannedProbe
 from agent.transport import wire
 from agent.transport.wire import Topic
@@ -72,13 +73,17 @@ class Report:
     def publish_health(self) -> None:
         """Called about once a second; says something every ten, and at once when the word changes."""
         now = self._clock.monotonic()
-        health = self._parts.book.health(self._clock.now())
-        if self._health is not None and health.status == self._health.status and now - self._health_at < HEALTH_EVERY:
+        present = self._parts.book.health(self._clock.now())
+        if self._health is not None and present.status == self._health.status and now - self._health_at < HEALTH_EVERY:
             return
-        self._health, self._health_at = health, now
+        self._health, self._health_at = present, now
         host = self._identity.host
-        message = wire.HealthMessage(1, host, health)
+        message = wire.HealthMessage(1, host, present)
         self._parts.shipper.publish_retained(Topic(host, "health"), wire.encode(message))
+
+    def health(self) -> list[Metric]:
+        """As of now, for the self probe: once an interval these are judged, stored and drawn like any other."""
+        return health.metrics(self._parts.book.health(self._clock.now()))
 
     async def publish_deliveries(self) -> None:
         """For ever; at most once a second, as a storm changes many."""

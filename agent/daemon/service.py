@@ -243,7 +243,7 @@ class Daemon:
     async def _measure_self(self) -> None:
         while True:
             await self._clock.sleep(float(self.config.agent.interval))
-            self._take(self._self_probe.measure())
+            self._take(self._self_probe.measure(self._report.health()))
 
     async def _tick(self) -> None:
         while True:

@@ -7,6 +7,7 @@ from agent.slack.facts import against, lasted, worst
 from agent.slack.text import plain
 
 _RISEN = "Now {word}: {stands}."
+_STILL_FLAPPING = "After {lasted} it still comes and goes, at its worst {worst}."
 _SENTENCES = {
     TransitionKind.OPENED: _RISEN,
     TransitionKind.ESCALATED: _RISEN,
@@ -25,7 +26,8 @@ _SENTENCES = {
 def reply_line(incident: Incident, transition: Transition) -> str:
     """A note that the transition carries stands behind it."""
     who = plain(incident.acknowledged_by, 80)
-    sentence = _SENTENCES[transition.kind].format_map(
+    again = transition.kind is TransitionKind.FLAPPING and transition.note
+    sentence = (_STILL_FLAPPING if again else _SENTENCES[transition.kind]).format_map(
         {
             "word": transition.severity.upper(),
             "stands": f"{plain(incident.metric, 200)} {_brings(incident)} {against(incident)}",

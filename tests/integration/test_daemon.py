@@ -176,6 +176,7 @@ async def test_it_reports_about_itself(make: Make, mosquitto: Mosquitto, tmp_pat
         runs = await eventually(own, "the daemon's own figures")
         names = {metric["name"] for metric in msg_metrics(runs[-1])}
         assert {"agent.spool_pending", "agent.unacked_age_seconds", "agent.memory_bytes"} <= names
+        await eventually(lambda: "health.score" in {m["name"] for m in msg_metrics(own()[-1])}, "health")
         state = lambda: (collector.fleet.host("t-1") or {}).get("state")  # noqa: E731
         await eventually(lambda: state() == "online", "online")
         await eventually(lambda: (collector.fleet.host("t-1") or {}).get("health"), "health")

@@ -32,8 +32,9 @@ from tests.fakes.clock import ManualClock, settle
 MOUNTS = ("/", "/var")
 
 
-def thresholds(bound: int = 80) -> list[ThresholdConfig]:
+def thresholds(bound: int = 80, *, flapping: bool = False) -> list[ThresholdConfig]:
     keys: dict[str, Any] = {"metric": "disk.used_percent", "warning": Quantity(bound), "critical": Quantity(90)}
+    keys["flapping"] = flapping
     return [
         ThresholdConfig(name="plain", **keys),
         ThresholdConfig(name="clear", clear=Quantity(70), absent_for=Duration(60), **keys),
@@ -57,17 +58,23 @@ class EngineMachine(RuleBasedStateMachine):
     A twin that is never restarted sees the same; what the two say about values is the same.
     """
 
+    flapping = False
+
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
         self.state = State(None)
         self.bound = 80
         self.engine = Engine(self.state, "web-1", self.clock)
-        self.engine.start(thresholds())
+        self.engine.start(self.wanted)
         self.twin = Engine(State(None), "web-1", self.clock)
-        self.twin.start(thresholds())
+        self.twin.start(self.wanted)
         self.open: dict[tuple[str, str, bool], Incident] = {}
         self.told: list[tuple[Incident, Transition]] = []
+
+    @property
+    def wanted(self) -> list[ThresholdConfig]:
+        return thresholds(self.bound, flapping=self.flapping)
 
     def result(self, *metrics: Metric) -> None:
         self.clock.tick(10)
@@ -76,9 +83,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.take(self.engine.observe(result, interval), self.twin.observe(result, interval))
 
     def take(self, pairs: list[tuple[Incident, Transition]], twins: list[tuple[Incident, Transition]]) -> None:
-        assert [meaning(*pair) for pair in pairs if pair[0].op != "absent"] == [
-            meaning(*pair) for pair in twins if pair[0].op != "absent"
-        ], "a restart has changed something"
+        self.compare(pairs, twins)
         for incident, transition in pairs:
             key = (incident.threshold, incident.labels.get("mount", ""), incident.op == "absent")
             before = self.open.get(key)
@@ -94,6 +99,13 @@ class EngineMachine(RuleBasedStateMachine):
             else:
                 self.open[key] = incident
             self.told.append((incident, transition))
+
+    def compare(self, pairs: list[tuple[Incident, Transition]], twins: list[tuple[Incident, Transition]]) -> None:
+        assert self.meanings(pairs) == self.meanings(twins), "a restart has changed something"
+
+    @staticmethod
+    def meanings(pairs: list[tuple[Incident, Transition]]) -> list[tuple[Any, ...]]:
+        return [meaning(*pair) for pair in pairs if pair[0].op != "absent"]
 
     @rule(values=st.lists(st.sampled_from([10.0, 75.0, 85.0, 95.0, float("nan")]), min_size=2, max_size=2))
     def results(self, values: list[float]) -> None:
@@ -121,13 +133,13 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(bound=st.sampled_from([80, 78]))
     def reload(self, bound: int) -> None:
         self.bound = bound
-        self.take(self.engine.reload(thresholds(bound)), self.twin.reload(thresholds(bound)))
+        self.take(self.engine.reload(self.wanted), self.twin.reload(self.wanted))
 
     @rule()
     def restart(self) -> None:
         """As after kill -9: only the state is left."""
         self.engine = Engine(self.state, "web-1", self.clock)
-        self.engine.start(thresholds(self.bound))
+        self.engine.start(self.wanted)
 
     @rule()
     def ship(self) -> None:

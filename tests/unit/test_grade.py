@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.alerting.grade import CACHE_HITS, RESPONSE_TIME, SCORE, grade, load_score, passes, scale_of, spoken
+from agent.alerting.grade import grade, load_score, passes, scale_of, spoken
+from agent.alerting.threshold import compile_rule
+from agent.config.scales import CACHE_HITS, RESPONSE_TIME, SCORE, Scale
+from agent.config.schema import ThresholdConfig
+from agent.config.units import Quantity
 
 
 @pytest.mark.parametrize(
@@ -71,3 +77,66 @@ def test_a_scale_is_applied_only_where_it_fits() -> None:
     assert scale_of("cache.hit_percent", "percent") is CACHE_HITS
     assert scale_of("memory.used_percent", "percent") is None
     assert scale_of("http.response_time", "percent") is None
+    assert scale_of("health.score", "percent") is scale_of("health.memory", "percent") is SCORE
+    assert scale_of("health", "percent") is None
+
+
+METRICS = {"http.response_time": RESPONSE_TIME, "cache.hit_percent": CACHE_HITS, "health.score": SCORE}
+
+
+def graded(metric: str, **keys: str) -> ThresholdConfig:
+    bounds = {key: Quantity.parse(letter) for key, letter in keys.items() if key != "op"}
+    op = METRICS[metric].op if metric in METRICS else "<"
+    return ThresholdConfig(name="r", metric=metric, op=op, **bounds)
+
+
+@pytest.mark.parametrize(("metric", "scale"), METRICS.items())
+@given(data=st.data())
+def test_a_grade_as_a_bound_is_that_grade_or_worse(metric: str, scale: Scale, data: st.DataObject) -> None:
+    """At every value, those at the scale's own bounds among them."""
+    letter = data.draw(st.sampled_from(scale.letters[1:]))
+    bounds = [float(bound) for bound, _ in scale.steps]
+    value = data.draw(st.sampled_from(bounds) | st.floats(0, 1.2 * max(bounds)))
+    rule, faults = compile_rule(graded(metric, warning=letter))
+    assert rule is not None
+    assert faults == []
+    assert rule.unit == scale.unit
+    worse = scale.letters.index(grade(scale, value)) >= scale.letters.index(letter)
+    assert rule.calm(value) is not worse
+
+
+@pytest.mark.parametrize(("metric", "scale"), METRICS.items())
+def test_a_grade_to_clear_at_is_that_grade_or_better(metric: str, scale: Scale) -> None:
+    rule, faults = compile_rule(graded(metric, warning="C", clear="A+"))
+    assert rule is not None
+    assert faults == []
+    assert rule.levels[0].ends == pytest.approx(scale.better("A+"))
+    for value in [float(bound) for bound, _ in scale.steps]:
+        good = scale.letters.index(grade(scale, value)) <= scale.letters.index("A+")
+        assert rule.beyond(value, scale.better("A+")) is not good
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"metric": "m", "warning": "B"}, "warning: m has no grades"),
+        (
+            {"metric": "health.score", "warning": "A++"},
+            "warning: every value is A\\+\\+ or worse; expected one of A\\+, A",
+        ),
+        (
+            {"metric": "health.score", "critical": "A+++"},
+            "critical: this scale has no A\\+\\+\\+; expected one of A\\+\\+",
+        ),
+        ({"metric": "health.score", "warning": "B", "clear": "C"}, "clear: every value is C or better"),
+    ],
+)
+def test_a_grade_that_says_nothing_is_refused(keys: dict[str, str], expected: str) -> None:
+    """With what would have said something."""
+    with pytest.raises(ValueError, match=expected):
+        graded(**keys)
+
+
+def test_a_grade_gets_worse_in_one_direction_only() -> None:
+    with pytest.raises(ValueError, match='expected op = "<" beside it'):
+        ThresholdConfig(name="r", metric="health.score", warning=Quantity.parse("B"))

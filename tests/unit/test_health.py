@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agent.alerting.health import COMPONENTS, FRESH, HealthBook, overall
+from agent.alerting.engine import Engine
+from agent.alerting.health import COMPONENTS, FRESH, HealthBook, metrics, overall
+from agent.alerting.state import State
+from agent.config.schema import ThresholdConfig
+from agent.config.units import Quantity
 from agent.model import Metric, ProbeResult
 from agent.plugin import gauge
+from tests.fakes.clock import ManualClock
 
 NOW = 1_790_000_000.0
 
@@ -110,3 +115,37 @@ def test_weights_count_and_zero_leaves_out() -> None:
     """A component of weight 0 neither counts nor caps."""
     assert overall({"memory": 100, "cpu": 70}, {"memory": 3, "cpu": 1})[0] == 92.5
     assert overall({"memory": 100, "cpu": 10}, {"cpu": 0}) == (100, "EXCELLENT")
+
+
+def test_health_is_metrics_too() -> None:
+    """The score and each known component, in percent; what is unknown is no data, and never 0."""
+    book = HealthBook()
+    assert metrics(book.health(NOW)) == []
+    book.observe(result(gauge("memory.used_percent", 85, "percent"), gauge("disk.used_percent", 10, "percent")))
+    assert metrics(book.health(NOW)) == [
+        Metric("health.score", 75, "percent"),
+        Metric("health.memory", 50, "percent"),
+        Metric("health.disk", 100, "percent"),
+    ]
+
+
+def test_a_threshold_on_health(clock: ManualClock) -> None:
+    """By figure and by grade; the incident has the grade beside its value."""
+    rules = [
+        ThresholdConfig("figure", "health.score", op="<", warning=Quantity(85)),
+        ThresholdConfig("grade", "health.memory", op="<", warning=Quantity.parse("B+"), critical=Quantity.parse("C")),
+    ]
+    engine = Engine(State(None), "web-1", clock)
+    engine.start(rules)
+    book = HealthBook()
+    found = {}
+    for used in (60.0, 75.0, 95.0):
+        book.observe(result(gauge("memory.used_percent", used, "percent"), time=clock.now()))
+        for incident, _ in engine.observe(result(*metrics(book.health(clock.now())), time=clock.now())):
+            found[incident.threshold, used] = (incident.severity, incident.value, incident.grade)
+        clock.tick(10)
+    assert found == {
+        ("figure", 75): ("warning", 75, "B+"),
+        ("grade", 75): ("warning", 75, "B+"),
+        ("grade", 95): ("critical", 10, "C"),
+    }
