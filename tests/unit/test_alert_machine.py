@@ -28,6 +28,7 @@ from agent.errors import (
 )
 from agent.model import Incident, Metric, ProbeResult, Severity, Transition, TransitionKind
 from tests.fakes.clock import ManualClock, settle
+from tests.services import CI
 
 MOUNTS = ("/", "/var")
 
@@ -159,7 +160,7 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 TestEngine = EngineMachine.TestCase
-TestEngine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestEngine.settings = settings(max_examples=700 if CI else 100, stateful_step_count=40, deadline=None)
 
 
 class Channel:
@@ -372,4 +373,4 @@ class OutboxMachine(RuleBasedStateMachine):
 
 
 TestOutbox = OutboxMachine.TestCase
-TestOutbox.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestOutbox.settings = settings(max_examples=700 if CI else 100, stateful_step_count=30, deadline=None)

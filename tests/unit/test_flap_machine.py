@@ -10,6 +10,7 @@ from hypothesis.stateful import rule
 
 from agent.alerting.flapping import STILL, Flaps, follow
 from agent.model import Incident, Severity, Transition, TransitionKind
+from tests.services import CI
 from tests.unit.test_alert_machine import MOUNTS, EngineMachine, disk
 
 RULES = ("plain", "clear", "slow")
@@ -100,4 +101,4 @@ class FlapMachine(EngineMachine):
 
 
 TestFlapping = FlapMachine.TestCase
-TestFlapping.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestFlapping.settings = settings(max_examples=400 if CI else 60, stateful_step_count=40, deadline=None)
