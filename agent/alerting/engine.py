@@ -175,6 +175,11 @@ class Engine:
 
         return self._amend(incident_id, change)
 
+    @property
+    def waits(self) -> bool:
+        """Whether time alone may change something: a silence of data, or what is muted for a while."""
+        return bool(self._absences) or not self._muting.idle
+
     def explain(self, threshold: str) -> list[str]:
         """Why this rule judges as it does, in lines; KeyError where none of this name is on."""
         return self._watches[threshold].explain()

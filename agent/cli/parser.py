@@ -23,6 +23,7 @@ _COMMANDS = {
     "silences": "the silences that hold on this host",
     "ack": "say that somebody looks after an incident",
     "snooze": "no reminders of an incident for a time",
+    "thresholds": "why a rule judges as it does, and what the rules would have done",
     "advise": "ask a plugin of this host what it finds out (read-only)",
     "job": "run a job of this host's jobs.toml",
     "audit": "who asked this host for what, and what became of it",
