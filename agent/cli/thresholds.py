@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import EXIT_FAILED, EXIT_OK, UsageError
@@ -36,6 +37,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--host", default="", metavar="HOST", help="of this host only (default: of all)")
     test.add_argument("--json", action="store_true", help="as JSON")
     add_options(test)
+    for action in (explain, test):
+        action.add_argument(
+            "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="agent.toml to use"
+        )
     parser.epilog = (
         "test reads raw samples from the collector; how long they are kept says [collector.retention].\n"
         "messages counts posts and thread replies, edits what changes a message without a word to anybody.\n\n"
