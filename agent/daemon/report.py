@@ -64,8 +64,7 @@ class Report:
     def stuck(self, planned: list[PlannedProbe], interval: float) -> str:
         """Why systemd must not be told that we live; "" where we do."""
         now, stats = self._clock.monotonic(), self._parts.spool.stats()
-        failing = self._vitals.failing
-        fair = watchdog.fair_time(planned, all_failing=bool(failing) and all(failing.values()))
+        fair = watchdog.fair_time(planned, self._vitals.failing)
         # A disk that takes nothing is an alert; a new start would not mend it.
         last_commit = now if stats.memory_only else stats.last_commit
         return watchdog.stuck(now, self._parts.scheduler.last_run, last_commit, fair, interval)

@@ -221,15 +221,15 @@ class Daemon:
     async def _put_incidents(self) -> None:
         """Each transition into the spool once, and out of the engine's memory when the spool has it on disk."""
         engine, spool = self._parts.engine, self._parts.spool
-        host, epoch = self.identity.host, self.identity.epoch
+        epoch = self.identity.epoch
         await engine.flush()
         for incident, transition in engine.unshipped():
             key = incident.id, transition.version
             if key in self._in_spool:
                 continue
             self._in_spool.add(key)
-            build = functools.partial(_incident_envelope, host, epoch, incident, transition)
-            topic = Topic(host, "incidents", incident.id)
+            build = functools.partial(_incident_envelope, incident.host, epoch, incident, transition)
+            topic = Topic(incident.host, "incidents", incident.id)  # of the id that this host had then
             spool.put(topic, build, priority=Priority.INCIDENT, time=transition.time, retain=True)
         handed = set(self._in_spool)  # another call may hand over more while we wait
         await spool.flush()

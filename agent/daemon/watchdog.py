@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 SLACK = 60.0
@@ -15,16 +15,22 @@ class Timed(Protocol):
     """What a planned probe tells of its times."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
     def interval(self) -> float | None: ...
 
 
-def fair_time(planned: Sequence[Timed], *, all_failing: bool) -> float | None:
-    """Seconds within which some probe must have finished; None where only cron says when."""
-    intervals = [each.interval for each in planned if each.interval is not None]
-    if not intervals:
-        return None
-    shortest = min(intervals)
-    return 2 * (max(shortest, BACKOFF) if all_failing else shortest) + SLACK
+def fair_time(planned: Sequence[Timed], failing: Mapping[str, bool]) -> float | None:
+    """Seconds within which some probe must have finished, those that fail as seldom as they may; None where only cron
+    says when.
+    """
+    intervals = [
+        max(each.interval, BACKOFF) if failing.get(each.name) else each.interval
+        for each in planned
+        if each.interval is not None
+    ]
+    return 2 * min(intervals) + SLACK if intervals else None
 
 
 def stuck(now: float, last_run: float, last_commit: float, fair: float | None, interval: float) -> str:

@@ -109,7 +109,9 @@ class Runner:
                 await self._probe.open()
                 self._opened = True
             return _Outcome("ok", screen(await self._probe.collect()))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the border of a probe's run
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the border of a probe's run, whatever it brings
             return _Outcome("error", error=told(error))
 
 

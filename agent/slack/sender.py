@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 EVENT_TYPE = "tocsin_incident"
 """The metadata event type under which a message's nonce is kept."""
-_LOOK_BACK = 120.0
-"""Seconds before the first attempt from which history is read: Slack's clock is not ours."""
+_LOOK_BACK = 6 * 3600.0
+"""Seconds before the first attempt from which history is read, newest first: our clock may be wrong by as much."""
 _PAGES = 10
 _TS = re.compile(r"\d+\.\d+")
 _TOKEN = re.compile(r"[\x21-\x7e]+")

@@ -33,6 +33,8 @@ HANDFUL = 16
 """Backlog is taken in handfuls, not one by one as tokens drip."""
 
 
+RETAINED = 500
+"""Topics that are said again on each connection, at most."""
 LETTERS = 256
 """Messages of `publish` that wait at most; beyond, the oldest are dropped."""
 
@@ -319,10 +321,19 @@ class Shipper:
         if not items:
             return
         now = self._clock.monotonic()
+        self._keep_retained(items)
         self._stats.acked += self._window.land(items, now)
         self._heard = now
         self._strikes = 0
         self._wake.set()
+
+    def _keep_retained(self, items: list[Item]) -> None:
+        """What a broker keeps is said again, to one that may have lost it; the collector knows it by its identity."""
+        for item in items:
+            if item.retain == Retain.FINAL:
+                self._retained.pop(item.topic, None)
+            elif item.retain == Retain.KEEP and (item.topic in self._retained or len(self._retained) < RETAINED):
+                self._retained[item.topic] = item.payload
 
     async def _watch_silence(self) -> float | None:
         """Nobody acknowledges: perhaps this connection is to blame. Less and less often, if a new one does not help."""

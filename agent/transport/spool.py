@@ -60,6 +60,7 @@ class Spool:
         self._pacer: asyncio.Task[None] | None = None
         self._pacer_due = 0.0
         self._last_commit = clock.monotonic()
+        self._aging: tuple[float, float] | None = None
         self._ignored = 0
         self._closed = False
         self._waiting = 0
@@ -227,13 +228,22 @@ class Spool:
         return SpoolStats(
             pending=max(0, report.pending + len(self._batch.items) - len(self._batch.acked)),
             bytes=report.bytes,
-            oldest_age=max(0.0, self._clock.now() - min(times)) if times else 0.0,
+            oldest_age=self._age(min(times, default=None)),
             evicted=report.evicted,
             unacked=sum(item.sent for item in self._taken.values()),
             ignored=self._ignored,
             memory_only=bool(report.error) or stuck,
             last_commit=self._last_commit,
         )
+
+    def _age(self, oldest: float | None) -> float:
+        """Seconds since then. A clock that is set meanwhile does not age what waits: from first sight on we count."""
+        now = self._clock.monotonic()
+        if oldest is None:
+            return 0.0
+        if self._aging is None or self._aging[0] != oldest:
+            self._aging = oldest, now - max(0.0, self._clock.now() - oldest)
+        return now - self._aging[1]
 
     # -- towards the writer thread
 

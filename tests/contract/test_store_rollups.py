@@ -106,6 +106,20 @@ async def test_the_largest_numbers_stop_no_rollup(db: Opened) -> None:
         assert [value for _, value in row.points] == [pytest.approx(1.7e308 / 3)]
 
 
+async def test_a_clock_that_was_ahead_holds_up_nothing(db: Opened) -> None:
+    """One envelope that was received in the future: what came after it is rolled up, and not deleted unrolled."""
+    db.clock.tick(30 * DAY)
+    await db.store.write([sample(9999, Metric("m", 1.0), time=T0)])
+    db.clock.set_back(30 * DAY)
+    await db.store.write(ramp(0, 360))
+    await roll(db)
+    assert len(await db.all("SELECT * FROM samples_1m")) == 60
+    db.clock.tick(4 * DAY)
+    await roll(db)
+    await db.store.prune(db.clock.now(), KEPT)
+    assert len(await db.all("SELECT * FROM samples_1m")) == 60
+
+
 async def test_an_old_straggler_spoils_no_rollup(db: Opened) -> None:
     """A sample from a time whose samples are deleted changes no bucket that is there, and makes one where none is."""
     await db.store.write(ramp(0, 6))

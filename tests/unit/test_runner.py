@@ -76,6 +76,8 @@ async def test_a_good_run_brings_its_metrics_and_its_own(clock):
     [
         (FileNotFoundError("no\n  disk"), "FileNotFoundError: no disk"),
         (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit("odd"), "GeneratorExit: odd"),
+        (BaseException("panic"), "BaseException: panic"),
         (asyncio.CancelledError(), "CancelledError: the run was cancelled from within"),
         (ValueError(), "ValueError"),
     ],

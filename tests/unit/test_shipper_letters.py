@@ -74,3 +74,28 @@ async def test_heard_from_the_next_connection_on_and_never_what_was_retained(mak
     rig.session.incoming.put_nowait(Message(f"tocsin/v1/{HOST}/c-1/any", b"each", False))
     await settle()
     assert [message.payload for message in heard] == [b"new", b"each"]
+
+
+async def test_open_incidents_are_said_again_to_a_broker_that_forgot_them(make) -> None:
+    """Retained while open: acknowledged, gone from the spool, and yet there after the broker lost its state."""
+    rig = await make()
+    seq = rig.incident("i1")
+    await rig.spool.flush()
+    await rig.quiet()
+    rig.session.ack(seq)
+    await rig.quiet()
+    rig.link.down()
+    rig.link.up()
+    await rig.quiet()
+    said = [topic for topic, payload, retain in rig.session.published if retain and payload]
+    assert f"tocsin/v1/{HOST}/incidents/i1" in said
+    seq = rig.incident("i1", version=2, resolved=True)
+    await rig.spool.flush()
+    await rig.quiet()
+    rig.session.ack(seq)
+    await rig.quiet()
+    rig.link.down()
+    rig.link.up()
+    await rig.quiet()
+    said = [topic for topic, payload, retain in rig.session.published if retain and payload]
+    assert f"tocsin/v1/{HOST}/incidents/i1" not in said

@@ -245,3 +245,11 @@ async def test_close_commits_what_waits(tmp_path, clock):
     await bench.open(LATER)
     assert [item.key for item in await bench.send()] == [(EPOCH, 1)]
     await bench.spool.aclose()
+
+
+async def test_a_clock_that_is_set_does_not_age_what_waits(bench, clock) -> None:
+    bench.sample()
+    assert bench.spool.stats().oldest_age == 0.0
+    clock.tick(30)
+    clock.set_back(-3600)
+    assert bench.spool.stats().oldest_age == 30.0

@@ -24,7 +24,7 @@ from agent.errors import RefusedError
 
 log = logging.getLogger(__name__)
 
-LAG = 10.0
+LAG, AHEAD = 10.0, 300.0
 ENVELOPES_AT_ONCE = 20_000
 BUCKETS_AT_ONCE = 60
 COLUMNS = ("series_id", "bucket", "min", "mean", "max", "count")
@@ -106,10 +106,10 @@ class Rollup:
         try:
             async with self._engine.begin() as connection:
                 await self._roll(connection, step, host, start, end, replace=replace)
-        except exc.DBAPIError as error:
-            if not isinstance(store_error(error), RefusedError):
+        except (exc.DBAPIError, OverflowError) as error:
+            if isinstance(error, exc.DBAPIError) and not isinstance(store_error(error), RefusedError):
                 raise
-            log.warning("roll-up refused", extra={"host": host, "start": start, "end": end, "error": str(error.orig)})
+            log.warning("roll-up refused", extra={"host": host, "start": start, "end": end, "error": str(error)[:200]})
 
     async def _roll(
         self, connection: AsyncConnection, step: Step, host: int, start: int, end: int, *, replace: bool
@@ -149,7 +149,7 @@ async def _touched(
     for number, host, kind, time, received in await connection.execute(
         query.order_by(table.id).limit(ENVELOPES_AT_ONCE)
     ):
-        if received > now - LAG:
+        if now - LAG < received <= now + AHEAD:  # else our own clock was ahead then: that must hold up nothing
             break
         last, count = number, count + 1
         if kind == "metrics":
