@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -32,3 +32,15 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+async def wake_or_sleep(wake: asyncio.Event, clock: Clock, seconds: float | None) -> None:
+    """Until `wake` is set or, where a time is given, that time is up."""
+    waiters: list[asyncio.Task[Any]] = [asyncio.create_task(wake.wait())]
+    if seconds is not None:
+        waiters.append(asyncio.create_task(clock.sleep(seconds)))
+    try:
+        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()

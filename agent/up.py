@@ -45,7 +45,8 @@ class Options:
     state_dir: Path | None = None
     listen: str | None = None
     mqtt: str | None = None
-    interval: Duration = DEFAULT_INTERVAL
+    interval: Duration | None = None
+    """None: as the file given by `config` says, and without one something livelier than a fleet wants."""
 
 
 def default_state_dir() -> Path:
@@ -118,9 +119,8 @@ def _prepare(options: Options) -> Setup:
 def _adapted(config: Config, options: Options) -> Config:
     """The file's configuration for one machine: our own broker, a state directory that needs no root."""
     replace = msgspec.structs.replace
-    agent = replace(
-        config.agent, state_dir=(options.state_dir or default_state_dir()).absolute(), interval=options.interval
-    )
+    interval = options.interval or (config.agent.interval if options.config else DEFAULT_INTERVAL)
+    agent = replace(config.agent, state_dir=(options.state_dir or default_state_dir()).absolute(), interval=interval)
     mqtt = MqttConfig(
         url=f"mqtt://{_mqtt(options, config)}", keepalive=config.mqtt.keepalive, reconnect_spread=Duration(0.5)
     )

@@ -97,7 +97,8 @@ class Delivery(msgspec.Struct):
             self._turn(incident)
         elif incident.severity.rank < before.severity.rank and not self._tells(TransitionKind.STEADY):
             self.call = None  # a rise that was not yet told is over
-        self.urgent = self.urgent or self.call is not None
+        taken = incident.acknowledged_by != before.acknowledged_by  # whoever pressed the button looks at it now
+        self.urgent = self.urgent or self.call is not None or taken
         self.incident = incident
         if self.state in ("delivered", "dead"):
             self.state, self.attempts, self.next_try = "pending", 0, None

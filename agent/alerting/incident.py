@@ -41,6 +41,7 @@ class Reading:
     summary: str = ""
     note: str = ""
     evidence: tuple[Evidence, ...] = ()
+    forecast: str = ""
 
 
 def new_id(now: float, rng: random.Random) -> str:
@@ -79,6 +80,7 @@ def open_incident(incident_id: str, breach: Breach, reading: Reading) -> tuple[I
         peak_value=reading.peak,
         history=breach.history,
         evidence=reading.evidence,
+        forecast=reading.forecast,
     )
     return incident, _transition(incident, TransitionKind.OPENED, reading)
 
@@ -105,6 +107,7 @@ def advance(incident: Incident, reading: Reading) -> tuple[Incident, Transition]
         summary=reading.summary or incident.summary,
         peak_value=reading.peak,
         evidence=reading.evidence or incident.evidence,
+        forecast=reading.forecast,
     )
     kind = TransitionKind.ESCALATED if rises else TransitionKind.DEESCALATED
     return after, _transition(after, kind, reading)
@@ -125,6 +128,7 @@ def _resolve(incident: Incident, reading: Reading) -> tuple[Incident, Transition
         incident,
         state="resolved",
         flapping=False,
+        forecast="",
         updated_at=reading.time,
         resolved_at=reading.time,
         version=incident.version + 1,

@@ -10,6 +10,7 @@ import msgspec
 from agent.alerting.flapping import STILL, Flaps
 from agent.alerting.state import Key, State
 from agent.alerting.threshold import REST, SeriesState
+from agent.alerting.trend import Point, Points
 from agent.clock import Clock
 from agent.model import Incident, Labels, Severity, Transition
 
@@ -41,6 +42,7 @@ class Track:
     noted: float = 0.0
     gaps: tuple[float, float] = (0.0, 0.0)
     flaps: Flaps = STILL
+    past: tuple[Points, ...] = ()
 
     @property
     def quiet(self) -> bool:
@@ -60,6 +62,11 @@ class IncidentFact(msgspec.Struct, frozen=True):
     kind: Kind
 
 
+class PastFact(msgspec.Struct, frozen=True, array_like=True):
+    window: float
+    points: tuple[Point, ...]
+
+
 class TrackFact(msgspec.Struct, frozen=True):
     threshold: str
     rule: str
@@ -72,6 +79,7 @@ class TrackFact(msgspec.Struct, frozen=True):
     gaps: tuple[float, float] = (0.0, 0.0)
     ranks: tuple[int, ...] = ()
     flapping: bool = False
+    past: tuple[PastFact, ...] = ()
 
 
 class PairFact(msgspec.Struct, frozen=True):
@@ -102,6 +110,10 @@ class Memory:
         state = track.state
         since = tuple(None if begun is None else begun + ahead for begun in state.since)
         heard = None if track.heard is None else track.heard + ahead
+        past = tuple(
+            PastFact(points.window, tuple((round(at + ahead, 1), value) for at, value in points.kept))
+            for points in track.past
+        )
         fact = TrackFact(
             threshold=threshold,
             rule=rule,
@@ -114,6 +126,7 @@ class Memory:
             gaps=track.gaps,
             ranks=track.flaps.ranks,
             flapping=track.flaps.on,
+            past=past,
         )
         self._state.put({("series", _series_key(threshold, metric, track.labels)): fact})
 
@@ -141,6 +154,10 @@ class Memory:
             heard = monotonic - silent
             track = Track(fact.labels, state, seen=monotonic, heard=heard, gaps=fact.gaps)
             track.flaps = Flaps(fact.ranks, fact.flapping)
+            track.past = tuple(
+                Points(past.window, [(monotonic - max(0.0, now - at), value) for at, value in past.points])
+                for past in fact.past
+            )
             restored.append((fact, track))
         return restored
 

@@ -26,24 +26,20 @@ from agent.alerting.pace import POST_GAP, Method, Pace
 from agent.alerting.reminders import due, remind
 from agent.alerting.route import Destination, route
 from agent.alerting.state import State
+from agent.alerting.table import Table
 from agent.alerting.weather import CHILD_GAP, Weather
-from agent.clock import Clock
+from agent.clock import Clock, wake_or_sleep
 from agent.config.schema import SlackRoute
 from agent.errors import AmbiguousError, AnewError, ChannelError, DeliveryError, ShrinkError
 from agent.model import DeliveryState, Incident, Transition, TransitionKind
 
 log = logging.getLogger(__name__)
 
+SETTLE = 3.0
+"""Seconds of quiet after a start where the last process had a post in the wires: it may still arrive."""
 DEBOUNCE = 10.0
 """Seconds between an edit that can wait and the call before it on the same message."""
-KEPT_FOR, KEPT = 86400.0, 100
-"""How long, and how many, deliveries of resolved incidents stay listed."""
 _METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find"}
-
-
-def _anything(row: Delivery) -> bool:
-    del row
-    return True
 
 
 class Outbox:
@@ -72,8 +68,7 @@ class Outbox:
         self._clock = clock
         self._default = channel
         self._routes = tuple(routes)
-        self._on_change = on_change
-        self._may = may or _anything
+        self._may = may or (lambda _: True)
         self._held = False
         self._busy: Delivery | None = None
         self._ended = asyncio.Event()
@@ -85,7 +80,9 @@ class Outbox:
         self._called: dict[str, float] = {}
         self._parked = 0.0
         self._ids: dict[str, str] = state.read("channel", str)
-        self._rows = state.read("delivery", Delivery)
+        self._table = Table(state, on_change)
+        self._rows = self._table.rows
+        self.shown, self.waiting = self._table.shown, self._table.waiting
         self._weather = Weather(
             state,
             clock,
@@ -111,7 +108,7 @@ class Outbox:
         else:
             self._weather.changed(row)
         row.urgent = row.urgent or urgent
-        self._save(row)
+        self._table.keep(row)
         self._wake.set()
 
     def snooze(self, incident_id: str, seconds: float) -> None:
@@ -120,17 +117,12 @@ class Outbox:
         if row.resolved or is_bulletin(row.incident):
             raise KeyError(incident_id)
         row.snoozed_until = self._clock.now() + seconds
-        self._save(row)
+        self._table.keep(row)
 
     @property
     def down_for(self) -> float:
         """Seconds for which nothing could be told at all; 0 while Slack answers."""
         return self._weather.down_for
-
-    def waiting(self) -> list[Incident]:
-        """What should be told and is not yet, oldest first."""
-        rows = (row for _, row in sorted(self._rows.items()) if row.next() is not None)
-        return [row.incident for row in rows if not is_bulletin(row.incident)]
 
     def _show(self, incident: Incident, channel: str) -> None:
         """A bulletin, as if it were an incident."""
@@ -140,7 +132,7 @@ class Outbox:
             row = self._rows[incident.id] = Delivery(incident, channel, attempts=tried if self.down_for else 0)
         else:
             row.desire(incident)
-        self._save(row)
+        self._table.keep(row)
         self._wake.set()
 
     def _route(self, incident: Incident) -> Destination:
@@ -159,11 +151,6 @@ class Outbox:
     def deliveries(self) -> list[dict[str, Any]]:
         """Every row as a dictionary of the fields of DeliveryState, oldest incident first."""
         return [msgspec.structs.asdict(shown) for shown in self.shown()]
-
-    def shown(self, host: str | None = None) -> list[DeliveryState]:
-        """Every incident's row, or those about one host, oldest incident first."""
-        rows = (row for _, row in sorted(self._rows.items()) if not is_bulletin(row.incident))
-        return [row.shown() for row in rows if host in (None, row.incident.host)]
 
     # -- one of several writers
 
@@ -193,7 +180,7 @@ class Outbox:
         """Another has written until now, and may have posted more than it has told: look before posting."""
         for row in self._rows.values():
             row.doubt()
-            self._save(row)
+            self._table.keep(row)
 
     def adopt(self, told: Iterable[DeliveryState]) -> None:
         """Go on from what another writer tells of its messages. Incidents that are not known here are left out."""
@@ -201,7 +188,7 @@ class Outbox:
             row = self._rows.get(other.incident)
             if row is not None and row is not self._busy and row.adopt(other):
                 self._not_before.pop(row.id, None)
-                self._save(row)
+                self._table.keep(row)
         self._wake.set()
 
     def knows(self, incident: str, version: int) -> bool:
@@ -225,7 +212,7 @@ class Outbox:
             if row is None or operation is None or at > now or self._held:
                 pauses = [reminder, None if row is None else at - now]
                 known = [pause for pause in pauses if pause is not None and not self._held]
-                await self._wait(min(known, default=None))
+                await wake_or_sleep(self._wake, self._clock, min(known, default=None))
                 continue
             self._busy = row
             try:
@@ -262,22 +249,9 @@ class Outbox:
         return max(earliest, self._pace.ready(_METHODS[operation], self._channel(row, operation), now))
 
     def _channel(self, row: Delivery, operation: Operation) -> str:
-        if operation in ("edit", "reply"):
-            return row.posted_in
-        if operation == "find" and row.doing == "reply":
+        if operation in ("edit", "reply") or (operation == "find" and row.doing == "reply"):
             return row.posted_in
         return self._ids.get(row.channel, row.channel)
-
-    async def _wait(self, seconds: float | None) -> None:
-        """Until something is desired, or time is up."""
-        waiters: list[asyncio.Task[Any]] = [asyncio.create_task(self._wake.wait())]
-        if seconds is not None:
-            waiters.append(asyncio.create_task(self._clock.sleep(seconds)))
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
 
     # -- doing
 
@@ -286,13 +260,14 @@ class Outbox:
         channel = self._channel(row, operation)
         incident, call = row.incident, row.call if operation == "reply" else None
         row.begin(operation, self._clock.now())
-        self._save(row)
+        self._table.keep(row)
         self._spend(operation, channel)
         await self._state.flush()
         try:
             posted = await self._call(row, operation, channel, incident, call)
         except DeliveryError as error:
             self._failed(row, operation, error)
+            await self._state.flush()  # a pause that Slack asked for holds over a kill
         except Exception as error:  # the border: a fault of ours must not end all delivery
             log.exception("delivery broke", extra={"incident": row.id, "operation": operation})
             self._failed(row, operation, AmbiguousError("internal", repr(error)))
@@ -303,8 +278,9 @@ class Outbox:
         if operation != "edit":  # the gap begins when a post ends; and what was found may be just that old
             self._spend("post", row.posted_in or channel)
         self._called[row.id] = self._clock.monotonic()
-        self._save(row)
-        self._prune()
+        self._table.keep(row)
+        for old in self._table.outlived(self._clock.now()):
+            self._forget(old)
 
     def _spend(self, operation: Operation, channel: str) -> None:
         self._pace.spend(_METHODS[operation], channel, self._clock.monotonic())
@@ -342,7 +318,7 @@ class Outbox:
             at = due(row, to)
             if at is not None and at <= now:
                 remind(row, to, now)
-                self._save(row)
+                self._table.keep(row)
             elif at is not None:
                 pauses.append(at - now)
         return min(pauses, default=None)
@@ -406,6 +382,8 @@ class Outbox:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for row in self._rows.values():
             row.recover()
+            if row.state == "ambiguous":
+                self._parked = monotonic + SETTLE
             if row.next_try is not None:
                 self._not_before[row.id] = monotonic + min(max(0.0, row.next_try - now), BACKOFF_CAP)
         for channel, posted_at in self._state.read("posted", float).items():
@@ -415,29 +393,8 @@ class Outbox:
         for fact in self._state.read("incident", IncidentFact).values():
             self.desire(fact.incident)
 
-    def _save(self, row: Delivery) -> None:
-        facts: dict[tuple[str, str], object | None] = {("delivery", row.id): row}
-        if row.over and row.state != "dead":
-            facts["incident", row.id] = None
-        self._state.put(facts)
-        if self._on_change is not None:
-            self._on_change()
-
-    def _prune(self) -> None:
-        """Let go of what is over and told: after a day, and of more than a hundred the oldest."""
-        over = sorted(
-            (row for row in self._rows.values() if row.over),
-            key=lambda row: row.incident.updated_at,
-        )
-        limit = self._clock.now() - KEPT_FOR
-        for index, row in enumerate(over):
-            if row.incident.updated_at >= limit and index >= len(over) - KEPT:
-                break
-            self._forget(row)
-
     def _forget(self, row: Delivery) -> None:
-        del self._rows[row.id]
+        self._table.forget(row)
         self._not_before.pop(row.id, None)
         self._called.pop(row.id, None)
         self._called.pop(f"in {row.id}", None)
-        self._state.put({("delivery", row.id): None, ("incident", row.id): None})

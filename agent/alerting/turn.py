@@ -57,8 +57,13 @@ class Turn:
             self._trusted_until = self._patience(now)
 
     def gone(self, name: str) -> None:
-        """A last will. It says that the connection is lost, not that the collector has ended: silence decides."""
-        self._beats.pop(name, None)
+        """A last will. It says that the connection is lost, not that the collector has ended: silence decides.
+
+        Unless it had given its turn back before, as it does at a clean end.
+        """
+        beat = self._beats.pop(name, None)
+        if beat is not None and not beat.delivers and self.current == writer(name, beat.session):
+            self._trusted_until = float("-inf")
 
     def take(self, new: str, now: float) -> None:
         """`new` writes from now on."""

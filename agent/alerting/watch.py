@@ -15,18 +15,25 @@ import msgspec
 from agent.alerting.figure import duration, figure
 from agent.alerting.flapping import STILL, follow, told, turn
 from agent.alerting.grade import grade, scale_of
-from agent.alerting.incident import Breach, Reading, advance, new_id, open_incident
+from agent.alerting.incident import Breach, Reading, advance, amend, new_id, open_incident
+from agent.alerting.lens import forecast, look
 from agent.alerting.memory import HEARD_EVERY, IncidentFact, Kind, Memory, Pair, Series, Track, TrackFact
 from agent.alerting.threshold import Rule, evaluate, interrupt
 from agent.alerting.witness import Witness
 from agent.clock import Clock
-from agent.model import Evidence, Incident, Labels, Metric, Severity
+from agent.model import Evidence, Incident, Labels, Metric, Severity, TransitionKind
 
 log = logging.getLogger(__name__)
 
 _WORD = re.compile(r"\{(?:host|labels|value|limit)\}")
 MAX_SERIES = 10_000
 """Series with something to remember, per rule; those beyond it are left out, with a fault."""
+MAX_FOLLOWED = 1000
+"""The same for rules that keep the past of each series: a few KiB each."""
+PAST_EVERY = 60.0
+"""Seconds at least between two notes of a series' past in the file."""
+RENEWED_EVERY = 3600.0
+"""Seconds after which an open incident says its forecast anew."""
 UNHEARD, UNHEARD_GAPS = 60.0, 5.0
 """Seconds without a result, and that many times what is usual between two, after which a pending breach begins anew."""
 
@@ -67,7 +74,7 @@ class Watch:
     def judge(self, metric: Metric, pairs: list[Pair], interval: float = 0.0) -> None:
         """Cheap for the common case: nothing remembered, and nothing to remember."""
         rule = self.rule
-        idle = rule.absent_for is None and rule.calm(metric.value)
+        idle = rule.light and rule.calm(metric.value)
         if idle and not self._tracks:
             return
         series = metric.series
@@ -77,8 +84,9 @@ class Watch:
         if not self._unit_fits(metric):
             return
         if track is None:
-            if len(self._tracks) >= MAX_SERIES:
-                self._host.fault(f"thresholds.{rule.name}: more than {MAX_SERIES} series to remember")
+            most = MAX_FOLLOWED if rule.windows else MAX_SERIES
+            if len(self._tracks) >= most:
+                self._host.fault(f"thresholds.{rule.name}: more than {most} series to remember")
                 return
             track = self._tracks[series] = Track(metric.labels)
             if rule.absent_for is not None:  # so that its silence is noticed after a restart too
@@ -87,23 +95,37 @@ class Watch:
 
     def _take(self, series: Series, track: Track, metric: Metric, pairs: list[Pair], interval: float) -> None:
         at = self._host.clock.monotonic()
-        track.seen, track.unit = at, metric.unit
+        rule = self.rule
+        track.seen, track.unit = at, rule.told_in(metric.unit)
         self._end_silence(track, pairs)
         if not math.isfinite(metric.value):
             return
         before = track.state, track.flaps
-        held = track.state if self._heard(track, at, interval) else interrupt(track.state, self.rule)
-        track.state, severity = evaluate(self.rule, held, metric.value, at)
-        track.flaps = follow(track.flaps, severity, at) if self.rule.config.flapping else STILL
-        pending = interrupt(track.state, self.rule) != track.state
-        if (track.state, track.flaps) != before or (pending and at - track.noted >= HEARD_EVERY):
+        held = track.state if self._heard(track, at, interval) else interrupt(track.state, rule)
+        judged = lasts = value = metric.value
+        if rule.windows:
+            seen = look(rule, track, metric, at)
+            if seen is None:  # its past is too short: unknown
+                track.state = held
+                return
+            judged, lasts, value = seen
+        track.state, severity = evaluate(rule, held, judged, at, lasts)
+        track.flaps = follow(track.flaps, severity, at) if rule.config.flapping else STILL
+        if (track.state, track.flaps) != before or self._due(track, at):
             self._keep(series, track)  # first, so that a file which holds the incident holds this too
         if not track.flaps.on:
-            self._turn(track, metric.value, pairs)
-        self._step(track, metric.value, told(track.flaps, severity, track.incident), pairs)
-        self._turn(track, metric.value, pairs)
-        if track.idle and self.rule.absent_for is None:
+            self._turn(track, value, pairs)
+        self._step(track, value, told(track.flaps, severity, track.incident), pairs)
+        self._turn(track, value, pairs)
+        self._renew(track, value, pairs)
+        if rule.light and track.idle:
             del self._tracks[series]
+
+    def _due(self, track: Track, at: float) -> bool:
+        """Whether the file is to hear that results still come: of what is pending, and of a past that is kept."""
+        if self.rule.windows and at - track.noted >= max(PAST_EVERY, self.rule.windows[0] / 20):
+            return True
+        return interrupt(track.state, self.rule) != track.state and at - track.noted >= HEARD_EVERY
 
     @staticmethod
     def _heard(track: Track, at: float, interval: float) -> bool:
@@ -139,6 +161,7 @@ class Watch:
             grade="" if scale is None else grade(scale, value),
             summary=self._summary(track, value, limit),
             evidence=self._evidence(track, severity),
+            forecast=forecast(rule, track, value, limit),
         )
         begun = min((since for since in track.state.since if since is not None), default=track.seen)
         track.incident = self._move(incident, reading, "value", track, pairs, begun=begun)
@@ -147,6 +170,17 @@ class Watch:
         """Have the incident say whether it flaps."""
         pair = turn(track.flaps, track.incident, self._host.clock.now(), value)
         if pair is not None:
+            track.incident = pair[0]
+            self._remember(pair, "value", pairs)
+
+    def _renew(self, track: Track, value: float, pairs: list[Pair]) -> None:
+        """Have the incident say anew, now and then, when its limit will be reached."""
+        incident, now = track.incident, self._host.clock.now()
+        if self.rule.horizon is None or incident is None or now - incident.updated_at < RENEWED_EVERY:
+            return
+        words = forecast(self.rule, track, value, incident.limit)
+        if words != incident.forecast:
+            pair = amend(incident, TransitionKind.EVIDENCE, now, "forecast", forecast=words, value=value)
             track.incident = pair[0]
             self._remember(pair, "value", pairs)
 
@@ -294,7 +328,7 @@ class Watch:
 
     def _keep(self, series: Series, track: Track) -> None:
         """A series at rest needs no place in the file, unless its silence is to be noticed."""
-        if track.quiet and self.rule.absent_for is None:
+        if track.quiet and self.rule.light:
             self._host.memory.forget_track(self.rule.name, series[0], track.labels)
         else:
             track.noted = self._host.clock.monotonic()
@@ -309,12 +343,11 @@ class Watch:
         return known
 
     def _unit_fits(self, metric: Metric) -> bool:
-        if not self.rule.unit or self.rule.unit == metric.unit:
+        rule = self.rule
+        if rule.fits(metric.unit):
             return True
-        given = metric.unit or "no unit"
-        self._host.fault(
-            f"thresholds.{self.rule.name}: its bounds are in {self.rule.unit}, but {metric.name} is in {given}"
-        )
+        given, wanted = metric.unit or "no unit", rule.told_in(rule.unit)
+        self._host.fault(f"thresholds.{rule.name}: its bounds are in {wanted}, but {metric.name} is in {given}")
         return False
 
     def _summary(self, track: Track, value: float, limit: float | None) -> str:

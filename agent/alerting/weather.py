@@ -18,7 +18,7 @@ CALM = 300.0
 """Seconds without a new incident after which a storm takes no more in."""
 OUTAGE = 600.0
 """Seconds without any success after which what happened meanwhile is told in one message first."""
-CHILD_GAP = 8.0
+CHILD_GAP = 10.0
 """Seconds between two messages in a storm's thread."""
 
 

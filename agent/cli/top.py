@@ -127,7 +127,7 @@ async def _once(stream: Stream, link: Link, arguments: argparse.Namespace, conso
 
 def _measured(stream: Stream, host: str) -> bool:
     views = [stream.hosts[host]] if host in stream.hosts else [] if host else list(stream.hosts.values())
-    return any(view.value("memory.used_percent") is not None or len(view.probes) > 2 for view in views)
+    return any(view.probes for view in views)
 
 
 async def _live(stream: Stream, link: Link, arguments: argparse.Namespace, console: Console) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from agent.alerting.fallback import Fallback
 from agent.alerting.messenger import Messenger
 from agent.alerting.outbox import Outbox
 from agent.alerting.pictures import Pictures
@@ -25,11 +28,15 @@ from agent.config.schema import Config, SlackConfig
 from agent.errors import TransportError, WireError
 from agent.model import Incident
 from agent.slack import picture
+from agent.slack.terminal import block
 from agent.transport import wire
 from agent.transport.mqtt import Message, Session
 from agent.transport.wire import DeliveredMessage, Heartbeat, Topic
 
+log = logging.getLogger(__name__)
+
 FILE = "herald.db"
+BEGIN_AGAIN = 5.0
 LAST_CALL = 2.0
 """Seconds for a call to Slack that is under way at the end."""
 
@@ -84,6 +91,7 @@ class Speech:
             may=herald.may,
             on_shown=self._pictures.offer,
         )
+        self._fallback = Fallback(self.outbox, self._state, self._clock, lambda: slack.fallback, block)
         ingest.on_deliveries = herald.deliveries
         ingest.on_incident = herald.committed
         ingest.on_heartbeat = self._heard
@@ -91,8 +99,17 @@ class Speech:
     async def run(self) -> None:
         self.messenger.warm()
         async with asyncio.TaskGroup() as group:
-            for work in (self.herald.run, self._pictures.run):
-                group.create_task(work())
+            for work in (self.herald.run, self._pictures.run, self._fallback.run):
+                group.create_task(self._guard(work))
+
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Whatever goes wrong with telling must not cost a sample: it is begun again."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("what speaks to Slack broke, and begins again")
+            await self._clock.sleep(BEGIN_AGAIN)
 
     def tick(self) -> None:
         self.herald.tick()

@@ -24,6 +24,8 @@ COMPONENTS = ("database", "memory", "cpu", "disk", "network", "cache", "apis")
 OWN_PROBE = "agent"
 """The name under which the daemon reports about itself."""
 _HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+COURSE_MOST = 30 * 86400.0
+"""Seconds that a rule may look back or ahead."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _UNITS = {"_percent": "percent", "_bytes": "bytes", "_seconds": "seconds", "_bytes_per_second": "bytes/s"}
 
@@ -84,7 +86,14 @@ def _positive(config: Config) -> Iterator[Fault]:
 
 
 def _mqtt(mqtt: MqttConfig) -> Iterator[Fault]:
-    yield from _url(("mqtt", "url"), mqtt.url, ("mqtt", "mqtts"))
+    faults = list(_url(("mqtt", "url"), mqtt.url, ("mqtt", "mqtts")))
+    yield from faults
+    if not faults:
+        url = urlsplit(mqtt.url)
+        if url.port == 0 or url.path.strip("/") or url.username:
+            yield Fault(("mqtt", "url"), "expected mqtt://host:port and no more; the user has a key of its own")
+    if mqtt.keepalive > 65535:
+        yield Fault(("mqtt", "keepalive"), "expected at most 65535 s, which is the most that MQTT can say")
     if (mqtt.cert is None) != (mqtt.key is None):
         yield Fault(("mqtt", "key" if mqtt.key else "cert"), "cert and key go together; the other one is missing")
     for key in ("ca", "cert", "key"):
@@ -147,6 +156,7 @@ def _thresholds(thresholds: tuple[ThresholdConfig, ...]) -> Iterator[Fault]:
                 yield Fault((*keys, key), "expected a text that is not empty")
         yield from _of(keys, threshold.of)
         yield from _bounds(keys, threshold)
+        yield from _course(keys, threshold)
 
 
 def _depends(thresholds: tuple[ThresholdConfig, ...]) -> Iterator[Fault]:
@@ -176,11 +186,12 @@ def _of(keys: Keys, text: str) -> Iterator[Fault]:
 def _bounds(keys: Keys, threshold: ThresholdConfig) -> Iterator[Fault]:
     unit = next((unit for suffix, unit in _UNITS.items() if threshold.metric.endswith(suffix)), "")
     bounds: dict[str, Quantity] = {}
-    for key in ("warning", "critical", "clear"):
+    for key in ("warning", "critical", "clear", "clear_critical"):
         bound = getattr(threshold, key)
         if bound is None:
             continue
-        if bound.unit and unit and bound.unit != unit:
+        given = bound.unit if threshold.rate is None else bound.unit.partition("/")[0]
+        if given and unit and given != unit:
             yield Fault((*keys, key), f"expected a bound in {unit}, as {threshold.metric} is, not in {bound.unit}")
         else:
             bounds[key] = bound
@@ -192,6 +203,42 @@ def _bounds(keys: Keys, threshold: ThresholdConfig) -> Iterator[Fault]:
     lowest = first if first is not None else second
     if clear is not None and lowest is not None and sign * clear > sign * lowest:
         yield Fault((*keys, "clear"), f"expected a value not {side} the bound that it clears")
+    yield from _own_clear((*keys, "clear_critical"), bounds, sign)
+
+
+def _own_clear(keys: Keys, bounds: dict[str, Quantity], sign: int) -> Iterator[Fault]:
+    """Critical must end before, or with, warning."""
+    warning, critical, own = (bounds.get(key) for key in ("warning", "critical", "clear_critical"))
+    if own is None:
+        return
+    if warning is None or critical is None:
+        yield Fault(keys, "expected both warning and critical beside it; for one bound there is clear")
+    elif not sign * bounds.get("clear", warning) <= sign * own <= sign * critical:
+        yield Fault(keys, "expected a value between where warning ends and critical")
+
+
+def _course(keys: Keys, threshold: ThresholdConfig) -> Iterator[Fault]:
+    """`rate`, `forecast` and the `floor` of the latter."""
+    first = threshold.warning if threshold.warning is not None else threshold.critical
+    for key in ("rate", "forecast"):
+        seconds = getattr(threshold, key)
+        if seconds is not None and not 0 < seconds <= COURSE_MOST:
+            yield Fault((*keys, key), f"expected more than 0 and at most {COURSE_MOST / 86400:g} days")
+        elif seconds is not None and first is None:
+            yield Fault((*keys, key), "expected warning or critical beside it")
+    if threshold.rate is not None and threshold.forecast is not None:
+        yield Fault((*keys, "forecast"), "rate and forecast exclude each other; expected two thresholds")
+    for key in ("warning", "critical", "clear", "clear_critical"):
+        bound = getattr(threshold, key)
+        if threshold.rate is not None and bound is not None and bound.unit and "/" not in bound.unit:
+            yield Fault((*keys, key), 'expected a change such as "1GiB/h" or "5%/min", or a bare number per second')
+    if threshold.floor is None:
+        return
+    sign = 1 if threshold.op == ">" else -1
+    if threshold.forecast is None:
+        yield Fault((*keys, "floor"), "expected forecast beside it")
+    elif first is not None and sign * threshold.floor > sign * first:
+        yield Fault((*keys, "floor"), "expected a value on the good side of the bounds")
 
 
 def _health(weights: dict[str, float]) -> Iterator[Fault]:
@@ -245,6 +292,9 @@ def _commands(commands: CommandsConfig) -> Iterator[Fault]:
 def _store(text: str) -> Iterator[Fault]:
     keys = ("collector", "store")
     if text.startswith("mysql:"):
-        yield from _url(keys, text, ("mysql",))
+        faults = list(_url(keys, text, ("mysql",)))
+        yield from faults
+        if not faults and not urlsplit(text).path.strip("/"):
+            yield Fault(keys, "expected a database behind the host: mysql://user@host/name")
     elif not re.fullmatch(r"sqlite:///.+", text):
         yield Fault(keys, 'expected "sqlite:///path" or "mysql://user@host/name"')

@@ -76,7 +76,8 @@ class ProbeConfig(Table, frozen=True):
 class ThresholdConfig(Table, frozen=True):
     """`[[thresholds]]`: one rule over every series of `metric` whose labels match.
 
-    `match` values may hold `*`. `of` is "N of M" results; `clear` is where a breach ends (hysteresis);
+    `match` values may hold `*`. `of` is "N of M" results; `clear` is where a breach ends (hysteresis),
+    `clear_critical` where its critical level does, if that is to have a room of its own;
     `absent_for` makes silence of the metric itself a breach of severity `absent`.
     A bound may be a grade where the metric has a scale: this one or worse; for `clear`, this one or better.
     `summary` may use {labels}, {value}, {limit}, {host}.
@@ -89,8 +90,15 @@ class ThresholdConfig(Table, frozen=True):
     warning: Quantity | None = None
     critical: Quantity | None = None
     clear: Quantity | None = None
+    clear_critical: Quantity | None = None
     hold: Duration = msgspec.field(default=Duration(0), name="for")
     of: str = ""
+    rate: Duration | None = None
+    """Judge how fast it changes, over this window; the bounds are per second, or as "1GiB/h" says."""
+    forecast: Duration | None = None
+    """Judge where its trend leads: a bound is reached that will be within this time."""
+    floor: Quantity | None = None
+    """With `forecast`: no breach while the value itself is not beyond this."""
     absent_for: Duration | None = None
     absent: Literal["warning", "critical"] = "warning"
     summary: str = ""
@@ -102,7 +110,7 @@ class ThresholdConfig(Table, frozen=True):
     enabled: bool = True
 
     def __post_init__(self) -> None:
-        for key in ("warning", "critical", "clear"):
+        for key in ("warning", "critical", "clear", "clear_critical", "floor"):
             bound = getattr(self, key)
             if bound is not None and bound.grade:
                 try:
@@ -117,7 +125,7 @@ class ThresholdConfig(Table, frozen=True):
             raise ValueError(f"{self.metric[:80]} has no grades (those have {GRADED}); expected {Quantity.expected}")
         if scale.op != self.op:
             raise ValueError(f'a grade gets worse the other way; expected op = "{scale.op}" beside it')
-        return Quantity(scale.better(grade) if key == "clear" else scale.worse(grade), scale.unit)
+        return Quantity(scale.better(grade) if key.startswith("clear") else scale.worse(grade), scale.unit)
 
 
 class MaintenanceConfig(Table, frozen=True):

@@ -24,7 +24,7 @@ _SIZES = {
 }
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _GRADE = re.compile(r"A\+{0,3}|B\+?|C")
-_QUANTITY = re.compile(rf"(-?){_NUMBER}\s*([a-zA-Z%]*)(/s)?")
+_QUANTITY = re.compile(rf"(-?){_NUMBER}\s*([a-zA-Z%]*)(/(?:s|min|h|d))?")
 
 
 class Duration(float):
@@ -73,6 +73,8 @@ class Percent(float):
 class Quantity(float):
     """A bound in the base unit of its metric: "200ms" is 0.2 seconds, "80%" is 80, "1GiB/s" bytes/s, 4 is 4.
 
+    "1GiB/h" is 2**30 bytes/h: what is written per min, h or d stays so, as a rule that judges change says it so.
+
     `unit` is the base unit that the writing implies ("" where it was a bare number), so that a bound in
     milliseconds on a metric in bytes can be refused. A grade ("B", "A+") is not a number until its scale is known.
     """
@@ -95,12 +97,12 @@ class Quantity(float):
         if isinstance(text, str) and (match := _QUANTITY.fullmatch(text)):
             sign = -1.0 if match[1] else 1.0
             number, suffix, rate = sign * float(match[2]), match[3], match[4] or ""
-            if not suffix and not rate:
-                return cls(number)
-            if suffix == "%" and not rate:
-                return cls(number, "percent")
-            if suffix in _DURATIONS and not rate:
-                return cls(number * _DURATIONS[suffix], "seconds")
+            if not suffix:
+                return cls(number, "1" + rate if rate else "")
+            if suffix == "%":
+                return cls(number, "percent" + rate)
+            if suffix in _DURATIONS:
+                return cls(number * _DURATIONS[suffix], "seconds" + rate)
             if suffix in _SIZES:
                 return cls(number * _SIZES[suffix], "bytes" + rate)
         raise ValueError(f"expected {cls.expected}")

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TextIO
 
 from agent.alerting.engine import Engine
+from agent.alerting.fallback import Fallback
 from agent.alerting.health import HealthBook
 from agent.alerting.messenger import Messenger
 from agent.alerting.outbox import Outbox
@@ -23,7 +24,7 @@ from agent.daemon.inquiry import Tell
 from agent.daemon.insight import Insight
 from agent.daemon.switches import Mouth, Road
 from agent.errors import UnavailableError
-from agent.model import ProbeResult
+from agent.model import Incident, ProbeResult
 from agent.probing.scheduler import Scheduler
 from agent.slack import picture
 from agent.transport import wire
@@ -51,6 +52,7 @@ class Parts:
     engine: Engine
     outbox: Outbox
     handover: Handover
+    fallback: Fallback
     mouth: Mouth
     pictures: Pictures
     insight: Insight
@@ -107,6 +109,7 @@ class Parts:
             on_shown=pictures.offer,
         )
         handover = Handover(slack, outbox, engine.state, clock, on_deliveries)
+        fallback = Fallback(outbox, engine.state, clock, lambda: config().slack.fallback, _words)
         road = Road(link(now.mqtt, identity, clock))
 
         def birth(session: int) -> wire.Status:
@@ -117,7 +120,7 @@ class Parts:
         shipper.hear(wire.HEARTBEATS, handover.heartbeat)
         shipper.hear(str(Topic(identity.host, "delivered")), handover.delivered)
         book = HealthBook(now.health)
-        return cls(spool, engine, outbox, handover, mouth, pictures, insight, road, shipper, scheduler, book)
+        return cls(spool, engine, outbox, handover, fallback, mouth, pictures, insight, road, shipper, scheduler, book)
 
 
 def thresholds(config: Config) -> list[ThresholdConfig]:
@@ -134,6 +137,12 @@ def messenger(slack: SlackConfig, output: TextIO | None) -> Messenger:
     from agent.slack.sender import SlackMessenger  # noqa: PLC0415
 
     return SlackMessenger(slack)
+
+
+def _words(incident: Incident) -> str:
+    from agent.slack.terminal import block  # noqa: PLC0415 - only when Slack has been away for long
+
+    return block(incident)
 
 
 def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:

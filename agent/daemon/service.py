@@ -76,6 +76,7 @@ class Daemon:
                         ("outbox", self._parts.outbox.run),
                         ("inquiry", self._parts.insight.run),
                         ("handover", self._parts.handover.run),
+                        ("fallback", self._parts.fallback.run),
                         ("pictures", self._parts.pictures.run),
                         ("shipper", self._parts.shipper.run),
                         ("incidents", self._ship_incidents),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from agent.alerting.bulletin import Storm, digest
 from agent.model import Evidence, Incident, Severity, Transition, TransitionKind
 from agent.slack.blocks import Message, message, reply
 
@@ -64,6 +65,8 @@ def samples(now: float) -> list[Sample]:
         Sample("absent", "No data comes any more", backup),
         Sample("resolved", "It is over: the message turns green", over),
         Sample("resolved_reply", "… and its thread told", over, _step(over, TransitionKind.RESOLVED)),
+        Sample("storm", "More than anybody can read: one message with a thread", _storm(begun)),
+        Sample("digest", "What happened while Slack was out of reach", _digest(disk, over, begun, now)),
         Sample("small", "What is left where Slack refused the whole", disk, small=True),
     ]
 
@@ -75,6 +78,23 @@ def rendered(sample: Sample, dashboard_url: str) -> Message:
     return message(
         sample.incident, dashboard_url=dashboard_url, mention=sample.mention, actions=True, small=sample.small
     )
+
+
+def _storm(begun: float) -> Incident:
+    storm = Storm("inc_storm01kx2m7p9q4r5s6t", "#alerts", begun, begun)
+    found = []
+    for number in range(84):
+        severity = Severity.CRITICAL if number % 7 == 0 else Severity.WARNING
+        rule, host = ("api-response", "disk-io", "load")[number % 5 % 3], f"web-{number % 19 + 1}"
+        one = Incident(f"inc_{number}", host, rule, "api.p95_seconds", severity, severity, begun, begun, begun, 1)
+        storm.join(one, begun + number / 2)
+        found.append(one)
+    return storm.incident(found[20:], begun + 60, host="all hosts")
+
+
+def _digest(stands: Incident, over: Incident, begun: float, now: float) -> Incident:
+    changed = [stands, over]
+    return digest("inc_digest01kx2m7p9q4r5s", begun - 4000, now, changed, opened=2, host="all hosts", version=1)
 
 
 def _step(incident: Incident, kind: TransitionKind) -> Transition:

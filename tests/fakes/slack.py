@@ -45,14 +45,17 @@ __all__ = [
 
 
 class FakeSlack:
-    """See the module. `token` is what it accepts; `scopes` what that token may do."""
+    """See the module. `token` is what it accepts; `scopes` what that token may do; `clock` says its seconds."""
 
-    def __init__(self, *, token: str = "xoxb-fake-token", port: int = 0) -> None:
+    def __init__(
+        self, *, token: str = "xoxb-fake-token", port: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.token = token
         self.scopes = {"chat:write", "channels:history", "groups:history", "channels:read", "reactions:write"}
         self.calls: list[Call] = []
         self.violations: list[Call] = []
         self._port = port
+        self._clock = clock
         self._channels: dict[str, Channel] = {}
         self._faults: deque[Fault] = deque()
         self._limited: dict[str, float] = {}
@@ -131,7 +134,7 @@ class FakeSlack:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]
-        call = Call(method, time.monotonic(), await read.arguments(request))
+        call = Call(method, self._clock(), await read.arguments(request))
         self.calls.append(call)
         until = self._limited.get(method, float("-inf"))
         if call.at < until:
@@ -145,7 +148,7 @@ class FakeSlack:
     async def _play(self, fault: Fault, call: Call, request: web.Request) -> web.StreamResponse:
         match fault.kind:
             case "rate_limited":
-                self._limited[call.method] = time.monotonic() + fault.number
+                self._limited[call.method] = self._clock() + fault.number
                 return self._limit(call, fault.number)
             case "slow":
                 await asyncio.sleep(fault.number)
@@ -215,7 +218,7 @@ class FakeSlack:
         thread = arguments.get("thread_ts")
         if thread is not None and not any(said.ts == thread for said in channel.said):
             raise RefusalError("thread_not_found")
-        now = time.monotonic()
+        now = self._clock()
         said = Said(
             channel.id,
             self._next_ts(),
@@ -249,7 +252,7 @@ class FakeSlack:
         return {"channel": channel.id, "ts": said.ts, "text": text}
 
     def _count_edit(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         while self._edits and now - self._edits[0] > 60:
             self._edits.popleft()
         if len(self._edits) >= 50:

@@ -186,12 +186,15 @@ def test_a_fault_is_told_where_it_is(write: Write, text: str, expected: str) -> 
             "7: thresholds[0].warning: expected a bound in percent, as a.used_percent is, not in seconds",
         ),
         ("warning = 80\ncritical = 70", '8: thresholds[0].critical: expected a bound above warning where op is ">"'),
+        (
+            "warning = 80\ncritical = 90\nclear_critical = 95",
+            "9: thresholds[0].clear_critical: expected a value between where warning ends and critical",
+        ),
         ("warning = 80\nclear = 85", "8: thresholds[0].clear: expected a value not above the bound that it clears"),
         (
             "warning = '8o%'",
             '7: thresholds[0].warning: expected a number, or a quantity such as "80%", "200ms" or "1GiB"',
         ),
-        ("warning = 'B'", "4: thresholds[0]: warning: a.used_percent has no grades (those have *.response_time, "),
         ("op = '='\nwarning = 1", '7: thresholds[0].op: expected ">" or "<", not "="'),
     ],
 )

@@ -19,7 +19,7 @@ from tests.fakes.clock import ManualClock
 
 
 def rule(name: str = "Disk", metric: str = "disk.used_percent", **keys: Any) -> ThresholdConfig:
-    for key in ("warning", "critical", "clear"):
+    for key in ("warning", "critical", "clear", "clear_critical"):
         if key in keys:
             keys[key] = Quantity.parse(keys[key])
     for key in ("hold", "absent_for"):
@@ -83,6 +83,16 @@ def test_the_summary_is_filled_in_once(clock: ManualClock) -> None:
     made = engine(clock, rule(warning="80%", summary="{labels} on {host}: {value} of {limit}, {other}"))
     [(incident, _)] = observe(made, clock, disk(85, "{host}"))
     assert incident.summary == "mount={host} on web-1: 85 % of 80 %, {other}"
+
+
+def test_a_bound_may_be_a_grade(clock: ManualClock) -> None:
+    """So or worse: B begins below 75, C below 65; the incident says the letter and the number."""
+    made = engine(clock, rule("Health", "health.score", op="<", warning="B", critical="C"))
+    assert observe(made, clock, gauge("health.score", 75.0, "percent")) == []
+    [(incident, _)] = observe(made, clock, gauge("health.score", 74.9, "percent"))
+    assert (incident.severity, incident.grade, incident.limit) == ("warning", "B", 75)
+    [(incident, _)] = observe(made, clock, gauge("health.score", 64.9, "percent"))
+    assert (incident.severity, incident.grade, incident.limit) == ("critical", "C", 65)
 
 
 def test_milliseconds_are_never_compared_with_bytes(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,7 +24,7 @@ def rule(**keys: Any) -> Rule:
 
 
 def config(**keys: Any) -> ThresholdConfig:
-    for key in ("warning", "critical", "clear"):
+    for key in ("warning", "critical", "clear", "clear_critical"):
         if key in keys:
             keys[key] = Quantity.parse(keys[key])
     for key in ("hold", "absent_for"):
@@ -52,6 +52,14 @@ def test_clear_holds_a_breach_until_it_is_really_over() -> None:
     ruled = rule(warning=80, critical=90, clear=75)
     assert judge(ruled, 78, 81, 78, 76, 75, 78) == [OK, WARNING, WARNING, WARNING, OK, OK]
     assert judge(ruled, 95, 87, 85.5, 85, 79, 74) == [CRITICAL, CRITICAL, CRITICAL, WARNING, WARNING, OK]
+
+
+def test_each_level_may_have_a_room_of_its_own() -> None:
+    """Without it the room of `clear` holds for both: critical would end at 85."""
+    ruled = rule(warning=80, critical=90, clear=75, clear_critical=78)
+    assert judge(ruled, 95, 84, 79, 78, 76, 75) == [CRITICAL, CRITICAL, CRITICAL, WARNING, WARNING, OK]
+    low = rule(op="<", warning=20, critical=10, clear=30, clear_critical=12)
+    assert judge(low, 5, 11, 12, 29, 30) == [CRITICAL, CRITICAL, WARNING, WARNING, OK]
 
 
 def test_for_asks_for_an_unbroken_breach() -> None:
@@ -95,6 +103,9 @@ def test_match_takes_globs_and_nothing_else() -> None:
         ({"op": "<", "warning": 10, "critical": 20}, "critical must lie beyond"),
         ({"warning": 80, "clear": 85}, "clear must lie"),
         ({"absent_for": 60, "clear": 1}, "clear must lie"),
+        ({"warning": 80, "clear_critical": 70}, "needs both"),
+        ({"warning": 80, "critical": 90, "clear": 75, "clear_critical": 74}, "between where warning ends"),
+        ({"op": "<", "warning": 20, "critical": 10, "clear_critical": 9}, "between where warning ends"),
         ({"warning": 80, "of": "6 of 5"}, "N of M"),
         ({"warning": 80, "of": "often"}, "N of M"),
     ],

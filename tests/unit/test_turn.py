@@ -63,6 +63,14 @@ def test_a_collector_may_give_its_turn_back(turn):
     assert turn.wanted(101) == SELF
 
 
+def test_a_clean_end_gives_it_back_too(turn):
+    """The last will follows so soon that nobody has looked in between."""
+    held(turn, 100)
+    turn.heard("c1", "s1", 101, delivers=False)
+    turn.gone("c1")
+    assert turn.wanted(101) == SELF
+
+
 def test_another_session_is_another_writer(turn):
     held(turn, 100)
     turn.heard("c1", "s2", 101, delivers=True)

@@ -19,7 +19,10 @@ async def form(request: web.Request) -> web.Response:
 
 async def login(request: web.Request) -> web.Response:
     guard = request.app[GUARD]
-    fields = await request.post()
+    try:
+        fields = await request.post()
+    except (ValueError, LookupError):  # no form, or in no character set that there is
+        return page(request, "this is no form that can be read", 400)
     given = fields.get("token", "")
     try:
         if guard.token:

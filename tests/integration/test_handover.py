@@ -1,0 +1,96 @@
+"""Who writes to Slack when: hosts, a collector that lives and dies, and hosts that are gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.slack import FakeSlack
+from tests.handover.fleet import TOKEN, Collector
+from tests.handover.run import run
+from tests.integration.agents import Make
+from tests.services import Mosquitto
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+async def slack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeSlack]:
+    async with FakeSlack() as server:
+        server.add_channel("#alerts")
+        monkeypatch.setenv(TOKEN, server.token)
+        monkeypatch.setenv("TEST_SLACK", server.token)
+        yield server
+        assert not server.violations
+
+
+def table(slack: FakeSlack) -> str:
+    return (
+        f'[slack]\nbot_token = {{ env = "{TOKEN}" }}\nbase_url = "{slack.url}"\ntimeout = "2s"\ntakeover_after = "2s"\n'
+    )
+
+
+@pytest.mark.timeout(180)
+async def test_nothing_is_lost_or_doubled_while_the_collector_dies_again_and_again(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    """A small one of what `python -m tests.handover` does with fifty hosts and twenty kills."""
+    verdict = await run(tmp_path, mosquitto, hosts=8, kills=4, transitions=40, seed=11, say=lambda text: None)
+    print(verdict)
+    assert verdict.clean, [verdict.lost, verdict.doubled, verdict.stale]
+
+
+async def test_a_host_that_is_killed_is_told_by_the_collector(
+    make: Make, mosquitto: Mosquitto, slack: FakeSlack, tmp_path: Path
+) -> None:
+    """In seconds; what it had open stays as it was; its return goes on with the very same messages."""
+    collector = Collector(tmp_path, mosquitto.url, slack, table(slack))
+    collector.start()
+    agent = make(mosquitto.url, slack=slack, more='takeover_after = "2s"')
+    agent.level.write_text("60")
+    agent.start()
+
+    def titles() -> list[str]:
+        return [said.text for said in slack.messages("#alerts")]
+
+    try:
+        await slack.until(lambda: any(text.startswith("WARNING: level") for text in titles()), 30)
+        killed = time.monotonic()
+        agent.kill()
+        await slack.until(lambda: any(text.startswith("CRITICAL: host on t-1") for text in titles()), 15)
+        took = time.monotonic() - killed
+        print(f"told {took:.1f} s after kill -9")
+        assert sorted(text.split(":")[0] for text in titles()) == ["CRITICAL", "WARNING"], (
+            "its incident is not resolved"
+        )
+        agent.start()
+        await slack.until(lambda: "RESOLVED: host on t-1" in titles(), 30)
+        agent.level.write_text("10")
+        await slack.until(lambda: all(text.startswith("RESOLVED") for text in titles()), 30)
+        assert len(titles()) == 2, "the same messages, edited"
+    finally:
+        collector.kill()
+        agent.end()
+
+
+async def test_a_collector_that_stops_hands_back_at_once(
+    make: Make, mosquitto: Mosquitto, slack: FakeSlack, tmp_path: Path
+) -> None:
+    """A clean stop needs no silence to be noticed: the host writes the next message itself."""
+    collector = Collector(tmp_path, mosquitto.url, slack, table(slack))
+    collector.start()
+    agent = make(mosquitto.url, slack=slack, more='takeover_after = "20s"')
+    agent.start()
+    try:
+        await agent.says("another writes to Slack for this host", 1)
+        assert collector._process is not None
+        collector._process.terminate()
+        await agent.says("now=itself")
+        agent.level.write_text("95")
+        await slack.until(lambda: slack.messages("#alerts"), 10)
+    finally:
+        collector.kill()
+        agent.end()
