@@ -175,6 +175,15 @@ class Engine:
 
         return self._amend(incident_id, change)
 
+    @property
+    def waits(self) -> bool:
+        """Whether time alone may change something: a silence of data, or what is muted for a while."""
+        return bool(self._absences) or not self._muting.idle
+
+    def explain(self, threshold: str) -> list[str]:
+        """Why this rule judges as it does, in lines; KeyError where none of this name is on."""
+        return self._watches[threshold].explain()
+
     def faults(self) -> list[str]:
         """What is wrong with rules since the last (re)load, each told in the log once."""
         return list(self._host.faults)

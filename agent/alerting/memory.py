@@ -34,6 +34,8 @@ class Track:
     labels: Labels
     state: SeriesState = REST
     seen: float = 0.0
+    value: float | None = None
+    """What was judged last; None where nothing was yet."""
     unit: str = ""
     worst: float | None = None
     incident: Incident | None = None

@@ -193,8 +193,7 @@ class Outbox:
 
     def knows(self, incident: str, version: int) -> bool:
         """Whether this version, or a later one, has been desired."""
-        row = self._rows.get(incident)
-        return row is not None and row.incident.version >= version
+        return incident in self._rows and self._rows[incident].incident.version >= version
 
     def release(self, host: str) -> None:
         """Forget what is about this host, but for a call that is under way: another writes for it."""
@@ -210,9 +209,8 @@ class Outbox:
             row, operation, at = self._pick()
             now = self._clock.monotonic()
             if row is None or operation is None or at > now or self._held:
-                pauses = [reminder, None if row is None else at - now]
-                known = [pause for pause in pauses if pause is not None and not self._held]
-                await wake_or_sleep(self._wake, self._clock, min(known, default=None))
+                pauses = [] if self._held else [reminder, None if row is None else at - now]
+                await wake_or_sleep(self._wake, self._clock, min((p for p in pauses if p is not None), default=None))
                 continue
             self._busy = row
             try:

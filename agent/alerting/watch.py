@@ -12,6 +12,7 @@ from typing import cast
 
 import msgspec
 
+from agent.alerting.explain import explain
 from agent.alerting.figure import duration, figure
 from agent.alerting.flapping import STILL, follow, told, turn
 from agent.alerting.grade import grade, scale_of
@@ -109,6 +110,7 @@ class Watch:
                 track.state = held
                 return
             judged, lasts, value = seen
+        track.value = judged
         track.state, severity = evaluate(rule, held, judged, at, lasts)
         track.flaps = follow(track.flaps, severity, at) if rule.config.flapping else STILL
         if (track.state, track.flaps) != before or self._due(track, at):
@@ -258,6 +260,11 @@ class Watch:
         for metric, labels in self._tracks:
             self._host.memory.forget_track(self.rule.name, metric, dict(labels))
         self._tracks, self._waiting = {}, None
+
+    def explain(self) -> list[str]:
+        """Why it judges as it does, in lines."""
+        clock = self._host.clock
+        return explain(self.rule, self._tracks, clock.now(), clock.monotonic())
 
     def incidents(self) -> list[Incident]:
         tracks = [*self._tracks.values(), *([self._waiting] if self._waiting else [])]

@@ -22,6 +22,8 @@ _COMMANDS = {
     "unsilence": "end a silence",
     "silences": "the silences that hold on this host",
     "ack": "say that somebody looks after an incident",
+    "snooze": "no reminders of an incident for a time",
+    "thresholds": "why a rule judges as it does, and what the rules would have done",
     "advise": "ask a plugin of this host what it finds out (read-only)",
     "job": "run a job of this host's jobs.toml",
     "audit": "who asked this host for what, and what became of it",
@@ -29,7 +31,7 @@ _COMMANDS = {
     "slack": "make the Slack app, and check that its tokens, scopes and channels are there",
     "top": "a live view of a host, or of all, in the terminal",
 }
-_VERBS = ("status", "silence", "unsilence", "silences", "ack", "advise", "job")
+_VERBS = ("status", "silence", "unsilence", "silences", "ack", "snooze", "advise", "job")
 """Commands that are verbs, asked of the daemon here: one module has them all."""
 _EPILOG = """\
 examples:

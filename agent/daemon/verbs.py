@@ -58,6 +58,8 @@ class Verbs:
             "unsilence": self._unsilence,
             "silences": self._silences,
             "ack": self._ack,
+            "snooze": self._snooze,
+            "explain": self._explain,
             "job": self._job,
         }
 
@@ -167,6 +169,22 @@ class Verbs:
             raise CommandError("unknown_incident", f"no incident {incident_id} is open") from error
         self._tell(pairs)
         return Outcome(f"{incident_id}: {actor} looks after it" if pairs else f"{incident_id}: somebody does already")
+
+    async def _snooze(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        incident_id, seconds = str(args["id"]), float(args["duration"])
+        try:
+            self._parts.outbox.snooze(incident_id, seconds)
+        except KeyError as error:
+            raise CommandError("unknown_incident", f"no incident {incident_id} is open") from error
+        return Outcome(f"{incident_id}: no reminders for {duration(seconds)}")
+
+    async def _explain(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
+        name = str(args["threshold"])
+        try:
+            lines = self._parts.engine.explain(name)
+        except KeyError as error:
+            raise CommandError("unknown_threshold", f"no threshold {name!r} is on") from error
+        return Outcome(_shown(lines), {"lines": lines[: 5 * SHOWN]})
 
     # -- doing
 
