@@ -247,9 +247,7 @@ class Outbox:
         return max(earliest, self._pace.ready(_METHODS[operation], self._channel(row, operation), now))
 
     def _channel(self, row: Delivery, operation: Operation) -> str:
-        if operation in ("edit", "reply"):
-            return row.posted_in
-        if operation == "find" and row.doing == "reply":
+        if operation in ("edit", "reply") or (operation == "find" and row.doing == "reply"):
             return row.posted_in
         return self._ids.get(row.channel, row.channel)
 

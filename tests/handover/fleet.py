@@ -47,7 +47,7 @@ class Host:
         file.write_text(
             f'[agent]\nhost = "{self.name}"\nstate_dir = "{place}/state"\n[mqtt]\nurl = "{broker}"\n'
             f'reconnect_spread = "500ms"\n[spool]\nresend_after = "2s"\n{table}'
-            '[[thresholds]]\nname = "level"\nmetric = "switch.level"\nwarning = 50\ncritical = 90\n'
+            '[[thresholds]]\nname = "level"\nmetric = "switch.level"\nwarning = 50\ncritical = 90\nflapping = false\n'
         )
         self.daemon = Daemon(Setup(load(file), discover(()), []), clock=SystemClock())
         self._stop = asyncio.Event()

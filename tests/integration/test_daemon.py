@@ -165,7 +165,7 @@ def test_a_state_directory_that_cannot_be(tmp_path: Path) -> None:
 @pytest.mark.services
 async def test_it_reports_about_itself(make: Make, mosquitto: Mosquitto, tmp_path: Path) -> None:
     """Its own figures travel as a probe named agent; health, deliveries and a will that is kept are retained."""
-    agent = make(mosquitto.url)
+    agent = make(mosquitto.url, more="[probes.memory]\n")
     async with collecting(tmp_path, mosquitto.url) as found:
         collector = check(found)
         agent.start()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.alerting.grade import grade, load_score, passes, scale_of, spoken
 from agent.alerting.threshold import compile_rule
+from agent.config.decode import decode
 from agent.config.scales import CACHE_HITS, RESPONSE_TIME, SCORE, Scale
 from agent.config.schema import ThresholdConfig
 from agent.config.units import Quantity
@@ -140,3 +141,14 @@ def test_a_grade_that_says_nothing_is_refused(keys: dict[str, str], expected: st
 def test_a_grade_gets_worse_in_one_direction_only() -> None:
     with pytest.raises(ValueError, match='expected op = "<" beside it'):
         ThresholdConfig(name="r", metric="health.score", warning=Quantity.parse("B"))
+
+
+def test_the_file_is_told_where_its_grade_says_nothing() -> None:
+    """At its table, with the metrics that have one; and a good one is the figure that it stands for."""
+    table = {"name": "r", "metric": "health.score", "op": "<", "warning": "B"}
+    config, faults = decode(ThresholdConfig, table)
+    assert faults == []
+    assert config is not None
+    assert (config.warning, config.warning and config.warning.unit) == (75, "percent")
+    _, [fault] = decode(ThresholdConfig, table | {"metric": "m"}, ("thresholds", 0))
+    assert str(fault).startswith("thresholds[0]: warning: m has no grades (those have *.response_time, ")
