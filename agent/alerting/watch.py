@@ -12,7 +12,6 @@ from typing import cast
 
 import msgspec
 
-from agent.alerting.explain import explain
 from agent.alerting.figure import duration, figure
 from agent.alerting.flapping import STILL, follow, told, turn
 from agent.alerting.grade import grade, scale_of
@@ -263,6 +262,8 @@ class Watch:
 
     def explain(self) -> list[str]:
         """Why it judges as it does, in lines."""
+        from agent.alerting.explain import explain  # noqa: PLC0415 - only for who asks
+
         clock = self._host.clock
         return explain(self.rule, self._tracks, clock.now(), clock.monotonic())
 
