@@ -12,9 +12,16 @@ from agent.alerting.threshold import Level, Rule
 from agent.model import Labels
 
 
-def explain(rule: Rule, tracks: Mapping[Series, Track], now: float, monotonic: float) -> list[str]:
-    """Lines: the rule, then each series that is not at rest. `now` unix seconds, `monotonic` the same moment."""
+def explain(
+    rule: Rule, tracks: Mapping[Series, Track], now: float, monotonic: float, waiting: Track | None = None
+) -> list[str]:
+    """Lines: the rule, then each series that is not at rest. `now` unix seconds, `monotonic` the same moment.
+
+    `waiting` stands for the series that never came.
+    """
     lines = [_rule(rule)]
+    if waiting is not None:
+        return [*lines, *_never(rule, waiting, monotonic)]
     for (_, _), track in sorted(tracks.items()):
         lines += _series(rule, track, now, monotonic)
     if not tracks:
@@ -37,16 +44,30 @@ def _rule(rule: Rule) -> str:
     return ", ".join(parts)
 
 
+def _never(rule: Rule, waiting: Track, monotonic: float) -> Iterator[str]:
+    yield f"{_labels(waiting.labels) or 'any series'}: no result since the start of the daemon"
+    yield f"  {_silence(rule, waiting, monotonic)}"
+    yield from _incidents(waiting)
+
+
 def _series(rule: Rule, track: Track, now: float, monotonic: float) -> Iterator[str]:
     yield f"{_labels(track.labels) or 'without labels'}: {track.state.severity.upper()}"
     yield f"  {_value(track, now, monotonic)}"
     for index, level in enumerate(rule.levels):
         yield f"  {level.severity}: {_level(rule, track, index, level, monotonic)}"
     if rule.absent_for is not None:
-        yield f"  silent for {duration(monotonic - track.seen)} of {duration(rule.absent_for)}"
+        yield f"  {_silence(rule, track, monotonic)}"
     if rule.config.flapping and track.flaps.ranks:
         words, changes = "flapping" if track.flaps.on else "not flapping", share(track.flaps.ranks)
         yield f"  {words}: {changes:.1f} % of changes; begins above {BEGINS:g} %, ends below {ENDS:g} %"
+    yield from _incidents(track)
+
+
+def _silence(rule: Rule, track: Track, monotonic: float) -> str:
+    return f"silent for {duration(monotonic - track.seen)} of {duration(rule.absent_for or 0.0)}"
+
+
+def _incidents(track: Track) -> Iterator[str]:
     for incident in (track.incident, track.absence):
         if incident is not None:
             yield f"  incident {incident.id}, version {incident.version}: {incident.severity}"
@@ -60,7 +81,7 @@ def _series(rule: Rule, track: Track, now: float, monotonic: float) -> Iterator[
 def _value(track: Track, now: float, monotonic: float) -> str:
     if track.value is None:
         return "no result since the start of the daemon"
-    age = max(0.0, monotonic - track.seen)
+    age = max(0.0, monotonic - (track.seen if track.heard is None else track.heard))
     clock = time.strftime("%H:%M:%S UTC", time.gmtime(now - age))
     return f"last judged {figure(track.value, track.unit)} at {clock}, {duration(age)} ago"
 
@@ -85,7 +106,7 @@ def _level(rule: Rule, track: Track, index: int, level: Level, monotonic: float)
 
 
 def _bound(rule: Rule, level: Level) -> str:
-    unit = rule.unit
+    unit = rule.told_in(rule.unit)
     ends = "" if level.ends == level.bound else f" (ends at {figure(level.ends, unit)})"
     return f"{rule.config.op} {figure(level.bound, unit)}{ends}"
 

@@ -265,7 +265,7 @@ class Watch:
         from agent.alerting.explain import explain  # noqa: PLC0415 - only for who asks
 
         clock = self._host.clock
-        return explain(self.rule, self._tracks, clock.now(), clock.monotonic())
+        return explain(self.rule, self._tracks, clock.now(), clock.monotonic(), self._waiting)
 
     def incidents(self) -> list[Incident]:
         tracks = [*self._tracks.values(), *([self._waiting] if self._waiting else [])]

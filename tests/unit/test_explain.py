@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from agent.alerting.explain import explain
+from agent.config.schema import ThresholdConfig
+from agent.config.units import Duration, Quantity
+from agent.model import Metric
 from tests.unit.test_engine import disk, engine, observe, rule
 
 
@@ -54,6 +59,35 @@ def test_absence_acknowledgement_and_silence(clock):
     assert f"incident {incident.id}, version 3: warning" in said
     assert "acknowledged by ada" in said
     assert "not told: silenced by bob" in said
+
+
+def test_a_series_that_never_came(clock):
+    made = engine(clock, rule(warning="80%", absent_for=60, match={"mount": "/srv"}))
+    clock.tick(70)
+    [(incident, _)] = made.tick()
+    said = text(made)
+    assert "mount=/srv: no result since the start of the daemon\n  silent for 1 min 10 s of 1 min" in said
+    assert f"incident {incident.id}, version 1: warning\n    told" in said
+    observe(made, clock, disk(10, "/srv"))
+    assert "no result" not in text(made)
+
+
+def test_a_result_that_is_no_number_is_not_the_last_that_was_judged(clock):
+    made = engine(clock, rule(warning="80%"))
+    observe(made, clock, disk(85))
+    clock.tick(20)
+    observe(made, clock, disk(math.nan))
+    assert "last judged 85 % at " in text(made)
+    assert ", 30 s ago" in text(made)
+
+
+def test_the_bounds_of_a_rate_say_per_what(clock):
+    bound = Quantity.parse("1GiB/h")
+    made = engine(clock, ThresholdConfig(name="Disk", metric="log.used_bytes", warning=bound, rate=Duration(300)))
+    for index in range(60):
+        observe(made, clock, Metric("log.used_bytes", 1e7 * index, "bytes"))
+    assert "warning > 1 GiB/h" in text(made)
+    assert "last judged 3.35 GiB/h" in text(made)
 
 
 def test_what_flaps_says_how_much(clock):
