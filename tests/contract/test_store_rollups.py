@@ -41,6 +41,18 @@ async def test_steps_are_means_rolled_up_or_not(db: Opened, step: int) -> None:
     assert await points() == pytest.approx(expected(range(1050), step))
 
 
+async def test_a_series_says_whether_its_points_are_samples(db: Opened) -> None:
+    """Who asks for samples must not take means for them: a wider window, or a step, may have thinned them."""
+    await db.store.write(ramp(0, 1000))
+    end = T0 + 20000
+    for start, step, thinned in ((T0, 0, False), (T0, 5, False), (T0, 30, True), (T0 - 100_000, 0, True)):
+        [row] = await db.store.reader.series("web-1", "m", start, end, step)
+        assert row.thinned is thinned, (start, step)
+    await roll(db)
+    [row] = await db.store.reader.series("web-1", "m", T0 - 7200, end, 120)
+    assert row.thinned
+
+
 async def test_a_rollup_holds_min_mean_max_and_count(db: Opened) -> None:
     """Per minute from samples, per hour from minutes, weighted by their counts."""
     await db.store.write(ramp(0, 9) + ramp(0, 9, host="db-1", start=T0 + 5))

@@ -81,6 +81,7 @@ async def test_series_pass_their_window_on(site: Site) -> None:
             "kind": "gauge",
             "labels": {},
             "points": [[NOW - 10, 1.5], [NOW, 2.0]],
+            "thinned": False,
         }
     ]
     assert site.reader.asked == [("web-1", "cpu.*", 1789999000.0, 1790000000.0, 10.0)]

@@ -33,8 +33,11 @@ def effective_step(start: float, end: float, step: float, series: int) -> float:
 
 async def points(
     connection: AsyncConnection, host: int, ids: Sequence[int], *, start: float, end: float, step: float
-) -> dict[int, Points]:
-    """By series id, in [start, end). `step` 0 or not met by raw samples that are rarer: samples as they are."""
+) -> tuple[dict[int, Points], set[int]]:
+    """By series id, in [start, end). `step` 0 or not met by raw samples that are rarer: samples as they are.
+
+    With the ids of those of which some point stands for several samples.
+    """
     width = effective_step(start, end, step, len(ids))
     if width <= 60:
         return await _raw(connection, ids, start=start, end=end, width=width, exact=step <= 0)
@@ -46,10 +49,11 @@ async def points(
     first, last = _floor(start, resolution), min(border, end)
     await _add_rollup(connection, sums, ids, start=first, end=last, resolution=resolution, seconds=seconds)
     await _add_raw(connection, sums, ids, start=max(start, border), end=end, seconds=seconds)
-    return {
+    found = {
         number: [(float(at * seconds), total / count * SCALE) for at, (total, count) in sorted(steps.items())]
         for number, steps in sums.items()
     }
+    return found, {number for number, steps in sums.items() if any(count > 1 for _, count in steps.values())}
 
 
 async def unrolled_since(connection: AsyncConnection, host: int, end: float, mark: str) -> float:
@@ -67,14 +71,17 @@ async def unrolled_since(connection: AsyncConnection, host: int, end: float, mar
 
 async def _raw(
     connection: AsyncConnection, ids: Sequence[int], *, start: float, end: float, width: float, exact: bool
-) -> dict[int, Points]:
+) -> tuple[dict[int, Points], set[int]]:
     width_ms = max(1, round(width * 1000))
     found: dict[int, Points] = {}
+    thinned: set[int] = set()
     result = await connection.execute(_raw_query(ids, start, end, width_ms))
-    for series, at, first, mean, _ in result:
+    for series, at, first, mean, count in result:
         when = int(first) if exact else int(at) * width_ms
         found.setdefault(series, []).append((when / 1000, mean))
-    return found
+        if count > 1:
+            thinned.add(series)
+    return found, thinned
 
 
 async def _add_raw(

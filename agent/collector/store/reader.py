@@ -79,9 +79,16 @@ class Reader:
             if not rows:
                 return []
             ids = [row["id"] for row in rows]
-            found = await points(connection, rows[0]["host_number"], ids, start=start, end=end, step=step)
+            found, thinned = await points(connection, rows[0]["host_number"], ids, start=start, end=end, step=step)
         return [
-            _struct(SeriesRow, {**row, "labels": msgspec.json.decode(row["labels"]), "points": found[row["id"]]})
+            SeriesRow(
+                row["metric"],
+                row["unit"],
+                row["kind"],
+                msgspec.json.decode(row["labels"]),
+                found[row["id"]],
+                row["id"] in thinned,
+            )
             for row in rows
             if row["id"] in found
         ]

@@ -24,13 +24,17 @@ class HostRow(msgspec.Struct, frozen=True):
 
 
 class SeriesRow(msgspec.Struct, frozen=True):
-    """One series; `points` are (time, value), oldest first, means over `step` where one was asked for."""
+    """One series; `points` are (time, value), oldest first, means over `step` where one was asked for.
+
+    `thinned`: some point stands for several samples.
+    """
 
     metric: str
     unit: str
     kind: MetricKind
     labels: Labels
     points: list[tuple[float, float]]
+    thinned: bool = False
 
 
 class IncidentRow(msgspec.Struct, frozen=True):
