@@ -176,9 +176,11 @@ class Engine:
         return self._amend(incident_id, change)
 
     @property
-    def waits(self) -> bool:
-        """Whether time alone may change something: a silence of data, or what is muted for a while."""
-        return bool(self._absences) or not self._muting.idle
+    def idle_until(self) -> float:
+        """Up to and with then (monotonic seconds) a tick changes nothing where no result comes; inf: it never does."""
+        if not self._muting.idle and self.incidents():
+            return self._clock.monotonic()
+        return min((watch.silent_at for watch in self._absences), default=math.inf)
 
     def explain(self, threshold: str) -> list[str]:
         """Why this rule judges as it does, in lines; KeyError where none of this name is on."""

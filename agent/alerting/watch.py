@@ -210,6 +210,15 @@ class Watch:
                 reading = Reading(self.rule.absent, time, silent, absent_for, silent, summary=summary)
                 track.absence = self._move(None, reading, cast("Kind", kind), track, pairs, begun=track.seen)
 
+    @property
+    def silent_at(self) -> float:
+        """Beyond then (monotonic seconds) the next silence is noticed; inf where there is none to notice."""
+        absent_for = math.inf if self.rule.absent_for is None else self.rule.absent_for
+        if not self._tracks and self._waiting is None:
+            return self._since + absent_for
+        tracks = [*self._tracks.values(), *([self._waiting] if self._waiting else [])]
+        return min((track.seen for track in tracks if track.absence is None), default=math.inf) + absent_for
+
     def _end_silence(self, track: Track, pairs: list[Pair]) -> None:
         """Data is back: on this series; and nobody waits for a first one any longer."""
         waiting, self._waiting = self._waiting, None

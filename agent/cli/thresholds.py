@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,11 +18,10 @@ if TYPE_CHECKING:
     from agent.alerting.replay import Verdict
     from agent.cli.api import Api
     from agent.config.schema import Config, ThresholdConfig
-    from agent.model import Incident, Metric
+    from agent.model import Incident
 
-PAGE = 3600.0
-"""Seconds of samples in one request: a series of one sample a second is not thinned in that."""
 SHOWN = 20
+_EXITS = "exit codes: 0 done; 1 refused; 2 wrong usage; 69 no {} answers; 78 faulty configuration"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +29,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     from agent.cli.place import add_options as add_place  # noqa: PLC0415
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="explain | test")
-    explain = actions.add_parser("explain", help="why a rule of the daemon on this machine judges as it does")
+    told = argparse.RawDescriptionHelpFormatter
+    explain = actions.add_parser(
+        "explain", help="why a rule of the daemon on this machine judges as it does", formatter_class=told
+    )
     explain.add_argument("name", metavar="NAME", help="a threshold's name")
     add_place(explain)
-    test = actions.add_parser("test", help="what the rules of agent.toml would have done with stored samples")
+    explain.epilog = _EXITS.format("daemon")
+    test = actions.add_parser(
+        "test", help="what the rules of agent.toml would have done with stored samples", formatter_class=told
+    )
     test.add_argument("names", nargs="*", metavar="NAME", help="these thresholds only")
     test.add_argument("--last", default="7d", metavar="TIME", help="how far back (default 7d)")
     test.add_argument("--host", default="", metavar="HOST", help="of this host only (default: of all)")
@@ -41,11 +48,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="agent.toml to use"
         )
-    parser.epilog = (
-        "test reads raw samples from the collector; how long they are kept says [collector.retention].\n"
-        "messages counts posts and thread replies, edits what changes a message without a word to anybody.\n\n"
-        "exit codes: 0 done; 1 refused; 2 wrong usage; 69 no collector or no daemon answers; 78 faulty configuration"
+    test.epilog = (
+        "It reads raw samples from the collector; how long they are kept says [collector.retention].\n"
+        "MESSAGES counts posts and thread replies, EDITS what changes a message without a word to anybody, both\n"
+        "without reminders and storms. That rules fire is no failure: see --json.\n\n" + _EXITS.format("collector")
     )
+    parser.epilog = _EXITS.format("collector, or no daemon,")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -64,20 +72,16 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    from agent.alerting.replay import judge, replay  # noqa: PLC0415
     from agent.cli.api import Api  # noqa: PLC0415
     from agent.config.load import load  # noqa: PLC0415
 
     config, api = load(arguments.config), Api.of(arguments)
-    rules = _chosen(config, arguments.names)
+    names = [rule.name for rule in _chosen(config, arguments.names)]
     until = time.time()
     since = until - _seconds(arguments.last)
     hosts = [arguments.host] if arguments.host else [entry["host"] for entry in api.get("hosts")["hosts"]]
-    interval, told = float(config.agent.interval), {}
-    for host in hosts:
-        results = _results(api, host, rules, since, until)
-        pairs = replay(rules, config.maintenance, host, results, interval=interval, until=until)
-        told[host] = judge(pairs, [rule.name for rule in rules])
+    with _quiet():
+        told = {host: _replayed(api, config, host, names, (since, until)) for host in hosts}
     if arguments.json:
         print(json.dumps({host: [_json(verdict) for verdict in verdicts] for host, verdicts in told.items()}, indent=2))
     else:
@@ -102,25 +106,41 @@ def _seconds(text: str) -> float:
         raise UsageError(f"--last {text}: {error}") from error
 
 
-def _results(
-    api: Api, host: str, rules: Sequence[ThresholdConfig], since: float, until: float
-) -> Iterator[tuple[float, list[Metric]]]:
-    """Page by page, what a probe brought at one moment together; the API is asked for the rules' metrics alone."""
-    from agent.model import Metric  # noqa: PLC0415
+def _with_causes(config: Config, names: Sequence[str]) -> list[ThresholdConfig]:
+    """The rules of these names, and those that may mute them."""
+    wanted, more = set[str](), set(names)
+    while more:
+        wanted |= more
+        more = {cause for rule in config.thresholds if rule.name in wanted for cause in rule.depends_on} - wanted
+    return [rule for rule in config.thresholds if rule.enabled and rule.name in wanted]
 
-    names, start = sorted({rule.metric for rule in rules}), since
-    while start < until:
-        end = min(until, start + PAGE)
-        moments: dict[float, list[Metric]] = {}
-        span = {"from": f"{start:.3f}", "to": f"{end:.3f}"}
-        for name in names:
-            for found in api.get("series", host=host, metric=name, **span)["series"]:
-                for at, value in found["points"]:
-                    metric = Metric(found["metric"], value, found["unit"], found["kind"], found["labels"])
-                    moments.setdefault(at, []).append(metric)
-        _progress(host, start, since, until)
-        yield from sorted(moments.items())
-        start = end
+
+def _replayed(api: Api, config: Config, host: str, names: Sequence[str], span: tuple[float, float]) -> list[Verdict]:
+    """What is wrong with a rule, and which metric has no sample, is told at once."""
+    from agent.alerting.replay import judge, replay  # noqa: PLC0415
+    from agent.cli.recording import Recording  # noqa: PLC0415
+
+    (since, until), rules = span, _with_causes(config, names)
+    recording = Recording(api, host, [rule.metric for rule in rules], float(config.agent.interval))
+    results = recording.results(since, until, lambda at: _progress(host, at, since, until))
+    pairs, faults = replay(rules, config.maintenance, host, results, until=until)
+    _clear()
+    missing = sorted({rule.metric for rule in rules} - recording.found)
+    for line in [*faults, *([f"no sample of {', '.join(missing)}"] if missing else [])]:
+        print(f"{host}: {line}", file=sys.stderr)
+    return judge(pairs, names)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What the engine logs is about now, and would be taken for it."""
+    log = logging.getLogger("agent")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _progress(host: str, at: float, since: float, until: float) -> None:
@@ -128,11 +148,14 @@ def _progress(host: str, at: float, since: float, until: float) -> None:
         print(f"\r{host}: {100 * (at - since) / (until - since):3.0f} %", end="", file=sys.stderr, flush=True)
 
 
+def _clear() -> None:
+    if sys.stderr.isatty():
+        print("\r" + " " * 80 + "\r", end="", file=sys.stderr, flush=True)
+
+
 def _print(told: dict[str, list[Verdict]]) -> None:
     from agent.cli.table import table  # noqa: PLC0415
 
-    if sys.stderr.isatty():
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
     rows = [
         (host, v.rule, str(len(v.incidents)), str(v.peak), str(v.messages), str(v.edits), str(v.flapped))
         for host, verdicts in told.items()
