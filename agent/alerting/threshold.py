@@ -134,12 +134,13 @@ def evaluate(
         since.append(begun)
         if at - begun >= rule.hold or state.severity.rank >= level.severity.rank:
             severity = level.severity
-    after = replace(state, severity=severity, since=tuple(since), recent=recent)
-    return after, severity
+    return SeriesState(severity, tuple(since), recent), severity
 
 
 def interrupt(state: SeriesState, rule: Rule) -> SeriesState:
     """There was no data for a while: a breach that has not lasted yet begins anew, a level that is on stays."""
+    if all(begun is None for begun in state.since):  # the common case, of every result
+        return state
     held = zip(rule.levels, state.since, strict=False)
     since = tuple(begun if state.severity.rank >= level.severity.rank else None for level, begun in held)
     return replace(state, since=since)
