@@ -12,7 +12,7 @@ from typing import cast
 
 import msgspec
 
-from agent.alerting.explain import explain
+from agent.alerting.explain import Latest, Moment, explain
 from agent.alerting.figure import duration, figure
 from agent.alerting.flapping import STILL, follow, told, turn
 from agent.alerting.grade import grade, scale_of
@@ -261,10 +261,10 @@ class Watch:
             self._host.memory.forget_track(self.rule.name, metric, dict(labels))
         self._tracks, self._waiting = {}, None
 
-    def explain(self) -> list[str]:
-        """Why it judges as it does, in lines."""
-        clock = self._host.clock
-        return explain(self.rule, self._tracks, clock.now(), clock.monotonic())
+    def explain(self, latest: Latest) -> list[str]:
+        """Why it judges as it does, in lines; `latest` are the last results of the series that it matches."""
+        moment = Moment(self._host.clock.now(), self._host.clock.monotonic())
+        return explain(self.rule, self._tracks, self._waiting, latest, moment)
 
     def incidents(self) -> list[Incident]:
         tracks = [*self._tracks.values(), *([self._waiting] if self._waiting else [])]

@@ -1,0 +1,52 @@
+"""Raw samples from the collector's API, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from agent.alerting.replay import Recorded
+from agent.cli.api import Api
+
+POINTS, ANSWER = 5000, 200_000
+"""What the collector gives of one series, and of all in one answer; a longer span it thins out."""
+MOST_SERIES = 200
+LONGEST = 5000.0
+"""Seconds of a page: so that two samples a second apart are still two."""
+SHORTEST = 10.0
+
+
+Page = tuple[float, list[Recorded]]
+"""Where it ends, and what came before that."""
+
+
+def pages(api: Api, host: str, metrics: Sequence[str], start: float, end: float) -> Iterator[Page]:
+    """All samples of these metrics in [start, end), in order of time."""
+    length = LONGEST
+    while start < end:
+        until = min(start + length, end)
+        found = [series for metric in metrics for series in _series(api, host, metric, start, until)]
+        if until - start > SHORTEST and _thinned(found, until - start):
+            length = max(SHORTEST, (until - start) / 4)
+            continue
+        yield until, [_recorded(series) for series in found]
+        start = until
+
+
+def _series(api: Api, host: str, metric: str, start: float, end: float) -> list[dict[str, Any]]:
+    answer = api.get("series", host=host, metric=metric, step="0", **{"from": repr(start), "to": repr(end)})
+    series: list[dict[str, Any]] = answer["series"]
+    return series
+
+
+def _thinned(found: list[dict[str, Any]], span: float) -> bool:
+    """Whether the collector may have made one point of two samples: they stand as close as its points can."""
+    width = span / max(1, min(POINTS, ANSWER // max(1, len(found))))
+    gaps = (later[0] - earlier[0] for series in found for earlier, later in pairwise(series["points"]))
+    return any(gap < 2 * width for gap in gaps)
+
+
+def _recorded(series: dict[str, Any]) -> Recorded:
+    points = [(float(time), float(value)) for time, value in series["points"]]
+    return Recorded(series["metric"], series["unit"], series["kind"], dict(series["labels"]), points)
