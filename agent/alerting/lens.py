@@ -50,7 +50,7 @@ def _ahead(rule: Rule, horizon: float, track: Track, value: float, at: float) ->
     now = Seen(value, value, value)
     if rule.floor is not None and not rule.beyond(value, rule.floor):
         return now
-    found = prospect(rule, track, at)
+    found = _prospect(rule, track, value, at)
     if found is None:
         return None if rule.calm(value) else now
     worse = max if rule.above else min
@@ -58,16 +58,16 @@ def _ahead(rule: Rule, horizon: float, track: Track, value: float, at: float) ->
     return Seen(worse(value, both), worse(value, one), value)
 
 
-def prospect(rule: Rule, track: Track, at: float) -> Outlook | None:
+def _prospect(rule: Rule, track: Track, value: float, at: float) -> Outlook | None:
     if rule.horizon is None or len(track.past) != 2:
         return None
     short, long = track.past
-    return outlook(short, long, at, above=rule.above)
+    return outlook(short, long, at, value, above=rule.above)
 
 
 def forecast(rule: Rule, track: Track, value: float, limit: float | None) -> str:
     """When the limit will be reached, in words; "" where nothing is foreseen, or where it is reached already."""
-    found = prospect(rule, track, track.seen)
+    found = _prospect(rule, track, value, track.seen)
     if found is None or limit is None or rule.beyond(value, limit):
         return ""
     when = words(found.reaches(limit))

@@ -86,6 +86,7 @@ class Watch:
             return
         if track is None:
             most = MAX_FOLLOWED if rule.windows else MAX_SERIES
+            self._prune()
             if len(self._tracks) >= most:
                 self._host.fault(f"thresholds.{rule.name}: more than {most} series to remember")
                 return
@@ -122,6 +123,16 @@ class Watch:
         self._renew(track, value, pairs)
         if rule.light and track.idle:
             del self._tracks[series]
+
+    def _prune(self) -> None:
+        """Before there is a new one: let go of series that ended long ago, such as those of a container."""
+        if not self.rule.windows or self.rule.absent_for is not None:
+            return
+        gone = self._host.clock.monotonic() - 2 * max(self.rule.windows)
+        for series, track in [(series, track) for series, track in self._tracks.items() if track.seen < gone]:
+            if track.idle:
+                del self._tracks[series]
+                self._host.memory.forget_track(self.rule.name, series[0], track.labels)
 
     def _due(self, track: Track, at: float) -> bool:
         """Whether the file is to hear that results still come: of what is pending, and of a past that is kept."""
