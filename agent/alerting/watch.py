@@ -8,11 +8,10 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from agent.alerting.explain import Latest, Moment, explain
 from agent.alerting.figure import duration, figure
 from agent.alerting.flapping import STILL, follow, told, turn
 from agent.alerting.grade import grade, scale_of
@@ -23,6 +22,9 @@ from agent.alerting.threshold import Rule, evaluate, interrupt
 from agent.alerting.witness import Witness
 from agent.clock import Clock
 from agent.model import Evidence, Incident, Labels, Metric, Severity, TransitionKind
+
+if TYPE_CHECKING:
+    from agent.alerting.explain import Latest
 
 log = logging.getLogger(__name__)
 
@@ -274,6 +276,8 @@ class Watch:
 
     def explain(self, latest: Latest) -> list[str]:
         """Why it judges as it does, in lines; `latest` are the last results of the series that it matches."""
+        from agent.alerting.explain import Moment, explain  # noqa: PLC0415 - only for who asks
+
         moment = Moment(self._host.clock.now(), self._host.clock.monotonic())
         return explain(self.rule, self._tracks, self._waiting, latest, moment)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "SIGHUP reads the configuration anew; SIGTERM stops it, with everything it has on disk.\n\n"
-        "exit codes: 0 stopped as asked; 1 failed; 78 the configuration is faulty"
+        "exit codes: 0 stopped as asked; 1 failed; 69 no state directory can be made; 78 the configuration is faulty"
     )
 
 

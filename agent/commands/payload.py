@@ -11,8 +11,8 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import os
 import re
-import secrets
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -79,7 +79,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def new_id() -> str:
-    return "cmd_" + secrets.token_hex(16)
+    return "cmd_" + os.urandom(16).hex()
 
 
 def encode(command: Command) -> bytes:

@@ -177,13 +177,13 @@ async def test_the_keyboard_reaches_a_tile_and_opens_it(page: Page, site: Site) 
     await live(page)
     await expect(page.locator(".tile")).to_be_visible()
     focused = []
-    for _ in range(6):
+    for _ in range(7):
         await page.keyboard.press("Tab")
         focused.append(await page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
         assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", focused[-1]
     assert focused[0] == "Skip to content"
-    assert focused[4] == "host-filter"
-    assert focused[5].startswith("web-1")
+    assert focused[5] == "host-filter"
+    assert focused[6].startswith("web-1")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("web-1")
     assert await page.evaluate("document.activeElement.id") == "main"
