@@ -12,6 +12,9 @@ from agent.model import Metric
 
 PER = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
+FLOOR_ROOM = 0.1
+"""What is on ends below the floor by this share of the way to the first bound: a value at the floor must not ring."""
+
 
 class Seen(NamedTuple):
     """`begins` is held against bounds, `lasts` against where a level that is on ends; `told` is for people."""
@@ -48,8 +51,10 @@ def _ahead(rule: Rule, horizon: float, track: Track, value: float, at: float) ->
     A level begins when both windows foresee it, and ends when neither does.
     """
     now = Seen(value, value, value)
-    if rule.floor is not None and not rule.beyond(value, rule.floor):
-        return now
+    if rule.floor is not None:
+        room = FLOOR_ROOM * (rule.first - rule.floor) if track.state.severity.rank else 0.0
+        if not rule.beyond(value, rule.floor - room):
+            return now
     found = _prospect(rule, track, value, at)
     if found is None:
         return None if rule.calm(value) else now

@@ -97,6 +97,15 @@ async def test_below_the_floor_nothing_is_foreseen(disk: Host) -> None:
     assert 50 < (incident.value or 0) < 52
 
 
+async def test_a_value_at_the_floor_does_not_ring_twice(disk: Host) -> None:
+    """What is on stays on until it is below the floor by a tenth of the way to the bound."""
+    disk.play(lambda at: 10 + 20 * at / HOUR, 3 * HOUR)
+    up = disk.clock.monotonic()
+    pairs = disk.play(lambda at: 48 + 5 * (at // 60 % 2) + 10 * (at - up) / HOUR, 600)
+    assert [step for step in told(pairs) if not step.startswith("evidence")] == []
+    assert told(disk.play(lambda at: 44, 60)) == ["resolved ok"]
+
+
 async def test_noise_leads_nowhere(disk: Host) -> None:
     """However much it moves, a disk that stays where it is fills not."""
     rng = random.Random(3)
