@@ -79,7 +79,7 @@ def _test(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--last: {error}") from None
     rules = _chosen(config, arguments.names)
     api, end = Api.of(arguments), time.time()
-    logging.getLogger("agent.alerting").setLevel(logging.CRITICAL)  # each transition is a line in the daemon's log
+    logging.getLogger("agent").setLevel(logging.CRITICAL)  # each transition is a line in the daemon's log
     hosts = [arguments.host] if arguments.host else [str(host["host"]) for host in api.get("hosts")["hosts"]]
     replays = [_replay(api, host, config, rules, end - last, end) for host in hosts]
     if arguments.json:
