@@ -51,6 +51,7 @@ class Engine:
         self._by_metric: dict[str, list[Watch]] = {}
         self._absences: list[Watch] = []
         self._unshipped: dict[str, Pair] = {}
+        self._latest: dict[str, ProbeResult] = {}
 
     @classmethod
     async def open(
@@ -94,6 +95,7 @@ class Engine:
         `interval`: seconds between two results of this probe as planned, 0 where only cron knows.
         """
         pairs: list[Pair] = []
+        self._latest[result.probe] = result
         by_metric = self._by_metric
         for metric in result.metrics:
             watches = by_metric.get(metric.name)
@@ -184,7 +186,15 @@ class Engine:
 
     def explain(self, threshold: str) -> list[str]:
         """Why this rule judges as it does, in lines; KeyError where none of this name is on."""
-        return self._watches[threshold].explain()
+        watch = self._watches[threshold]
+        latest = {
+            metric.series: (metric, result.time)
+            for result in self._latest.values()
+            for metric in result.metrics
+            if metric.name == watch.rule.metric and watch.rule.matches(metric.labels)
+        }
+        lines = watch.explain(latest)
+        return lines + [f"fault: {fault}" for fault in self.faults() if fault.startswith(f"thresholds.{threshold}:")]
 
     def faults(self) -> list[str]:
         """What is wrong with rules since the last (re)load, each told in the log once."""

@@ -1,115 +1,184 @@
-"""Why a threshold judges as it does: what it remembers of each series, in words. Pure."""
+"""Why a rule judges as it does: the last evaluation of each of its series, in lines for people. Pure."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent.alerting.figure import duration, figure
 from agent.alerting.flapping import BEGINS, ENDS, share
+from agent.alerting.lens import forecast
 from agent.alerting.memory import Series, Track
 from agent.alerting.threshold import Level, Rule
-from agent.model import Labels
+from agent.alerting.trend import Points
+from agent.model import Incident, Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When it is looked at, by both clocks."""
+
+    now: float
+    monotonic: float
+
+    def ago(self, monotonic: float) -> str:
+        return f"{duration(self.monotonic - monotonic)} ago"
+
+
+Latest = Mapping[Series, tuple[Metric, float]]
+"""The last result of every series of the rule's metric, and its unix second."""
 
 
 def explain(
-    rule: Rule, tracks: Mapping[Series, Track], now: float, monotonic: float, waiting: Track | None = None
+    rule: Rule, tracks: Mapping[Series, Track], waiting: Track | None, latest: Latest, moment: Moment
 ) -> list[str]:
-    """Lines: the rule, then each series that is not at rest. `now` unix seconds, `monotonic` the same moment.
-
-    `waiting` stands for the series that never came.
-    """
-    lines = [_rule(rule)]
+    """The rule, then each series with what was found; those without any result at the end."""
+    lines = rule_lines(rule)
+    for series in sorted({*tracks, *latest}):
+        track = tracks.get(series)
+        lines += ["", *series_lines(rule, track, latest.get(series), moment, dict(series[1]))]
+    if not tracks and not latest:
+        lines += ["", f"no series of {rule.metric} has come that it matches"]
     if waiting is not None:
-        return [*lines, *_never(rule, waiting, monotonic)]
-    for (_, _), track in sorted(tracks.items()):
-        lines += _series(rule, track, now, monotonic)
-    if not tracks:
-        lines.append("every series is at rest: no result is beyond a bound, and nothing is remembered of any")
+        lines += _silence(rule, waiting, moment)
+        lines += [f"  {line}" for line in _incident(waiting.absence, moment)] if waiting.absence else []
     return lines
 
 
-def _rule(rule: Rule) -> str:
+def rule_lines(rule: Rule) -> list[str]:
+    """What the rule asks for, as it was understood."""
     config = rule.config
-    parts = [f"{rule.name}: {rule.metric}"]
-    if rule.match:
-        parts.append(f"where {_labels(config.match)}")
-    parts += [f"{level.severity} {_bound(rule, level)}" for level in rule.levels]
+    match = ", ".join(f"{name}={pattern}" for name, pattern in sorted(config.match.items()))
+    where = f" where {match}" if match else ""
+    lines = [f"{rule.name}: {rule.metric}{where}"]
+    sign = ">" if rule.above else "<"
+    for level in rule.levels:
+        unit = rule.told_in(rule.unit)
+        ends = "" if level.ends == level.bound else f", until it is back at {figure(level.ends, unit)}"
+        lines.append(f"  {level.severity} {sign} {figure(level.bound, unit)}{ends}")
+    lines += _course(rule)
     if rule.hold:
-        parts.append(f"for {duration(rule.hold)}")
-    if config.of:
-        parts.append(f"in {config.of} results")
-    if rule.absent_for is not None:
-        parts.append(f"{rule.absent} after {duration(rule.absent_for)} without data")
-    return ", ".join(parts)
-
-
-def _never(rule: Rule, waiting: Track, monotonic: float) -> Iterator[str]:
-    yield f"{_labels(waiting.labels) or 'any series'}: no result since the start of the daemon"
-    yield f"  {_silence(rule, waiting, monotonic)}"
-    yield from _incidents(waiting)
-
-
-def _series(rule: Rule, track: Track, now: float, monotonic: float) -> Iterator[str]:
-    yield f"{_labels(track.labels) or 'without labels'}: {track.state.severity.upper()}"
-    yield f"  {_value(track, now, monotonic)}"
-    for index, level in enumerate(rule.levels):
-        yield f"  {level.severity}: {_level(rule, track, index, level, monotonic)}"
-    if rule.absent_for is not None:
-        yield f"  {_silence(rule, track, monotonic)}"
-    if rule.config.flapping and track.flaps.ranks:
-        words, changes = "flapping" if track.flaps.on else "not flapping", share(track.flaps.ranks)
-        yield f"  {words}: {changes:.1f} % of changes; begins above {BEGINS:g} %, ends below {ENDS:g} %"
-    yield from _incidents(track)
-
-
-def _silence(rule: Rule, track: Track, monotonic: float) -> str:
-    return f"silent for {duration(monotonic - track.seen)} of {duration(rule.absent_for or 0.0)}"
-
-
-def _incidents(track: Track) -> Iterator[str]:
-    for incident in (track.incident, track.absence):
-        if incident is not None:
-            yield f"  incident {incident.id}, version {incident.version}: {incident.severity}"
-            if incident.acknowledged_by:
-                yield f"    acknowledged by {incident.acknowledged_by}"
-            if incident.forecast:
-                yield f"    {incident.forecast}"
-            yield f"    not told: {incident.muted}" if incident.muted else "    told"
-
-
-def _value(track: Track, now: float, monotonic: float) -> str:
-    if track.value is None:
-        return "no result since the start of the daemon"
-    age = max(0.0, monotonic - (track.seen if track.heard is None else track.heard))
-    clock = time.strftime("%H:%M:%S UTC", time.gmtime(now - age))
-    return f"last judged {figure(track.value, track.unit)} at {clock}, {duration(age)} ago"
-
-
-def _level(rule: Rule, track: Track, index: int, level: Level, monotonic: float) -> str:
-    """Whether it is reached, and why it is on or not yet."""
-    state = track.state
-    on = state.severity.rank >= level.severity.rank
-    begun = state.since[index] if index < len(state.since) else None
-    words = []
-    if track.value is not None:
-        beyond = rule.beyond(track.value, level.bound)
-        words.append("beyond its bound" if beyond else "held until it is back past its end" if on else "not reached")
+        lines.append(f"  for {duration(rule.hold)} without a break")
     if rule.window > 1:
-        reached = sum(count > index for count in state.recent)
-        words.append(f"in {reached} of the last {len(state.recent)} results, {rule.need} of {rule.window} are needed")
-    if begun is not None:
-        words.append(f"for {duration(monotonic - begun)}")
-        if not on:
-            words.append(f"has to last {duration(rule.hold)}")
-    return f"{'on' if on else 'off'}; " + ", ".join(words)
+        lines.append(f"  in {rule.need} of the last {rule.window} results")
+    if rule.absent_for is not None:
+        lines.append(f"  {rule.absent} after {duration(rule.absent_for)} without data")
+    if config.depends_on:
+        lines.append(f"  not told while one of these is open: {', '.join(config.depends_on)}")
+    if not config.flapping:
+        lines.append("  flapping is not looked for")
+    return lines
 
 
-def _bound(rule: Rule, level: Level) -> str:
-    unit = rule.told_in(rule.unit)
-    ends = "" if level.ends == level.bound else f" (ends at {figure(level.ends, unit)})"
-    return f"{rule.config.op} {figure(level.bound, unit)}{ends}"
+def _course(rule: Rule) -> list[str]:
+    if rule.per:
+        return [f"  of the change over {duration(rule.windows[0])}"]
+    if rule.horizon is None:
+        return []
+    floor = "" if rule.floor is None else f", while it is itself beyond {figure(rule.floor, rule.unit)}"
+    return [f"  of the value in {duration(rule.horizon)}{floor}"]
 
 
-def _labels(labels: Labels) -> str:
-    return ", ".join(f"{name}={text}" for name, text in sorted(labels.items()))
+def series_lines(
+    rule: Rule, track: Track | None, last: tuple[Metric, float] | None, moment: Moment, labels: Mapping[str, str]
+) -> list[str]:
+    name = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "the series without labels"
+    if last is None:
+        lines = [f"{name}: no result since this daemon began; {_severity(track)}"]
+    else:
+        metric, time = last
+        value = figure(metric.value, metric.unit)
+        lines = [f"{name}: {value}, {duration(max(0.0, moment.now - time))} ago: {_severity(track)}"]
+        if not rule.fits(metric.unit):
+            given, wanted = metric.unit or "no unit", rule.told_in(rule.unit)
+            return [*lines, f"  not judged: the bounds are in {wanted}, the metric is in {given}"]
+        lines += [f"  {line}" for line in _judged(rule, track, metric, moment)]
+    if track is not None:
+        lines += [f"  {line}" for line in _remembered(rule, track)]
+        lines += _silence(rule, track, moment)
+        lines += [f"  {line}" for one in (track.incident, track.absence) if one for line in _incident(one, moment)]
+    return lines
+
+
+def _judged(rule: Rule, track: Track | None, metric: Metric, moment: Moment) -> list[str]:
+    """What was held against the bounds, and how it came out."""
+    if not rule.windows:
+        return _levels(rule, track, metric.value, moment)
+    if track is None or track.value is None or not track.past:
+        return ["not judged: too little is known of its past"]
+    reach = ", ".join(_reach(points, moment) for points in track.past)
+    lines = [f"judged as {figure(track.value, track.unit)} by {reach}"]
+    limit = rule.limit(track.state.severity)
+    if words := forecast(rule, track, metric.value, limit):
+        lines.append(f"foreseen: {words}")
+    return lines + _levels(rule, track, track.value, moment)
+
+
+def _reach(points: Points, moment: Moment) -> str:
+    began = points.kept[0][0] if points.kept else moment.monotonic
+    lasted = duration(moment.monotonic - began)
+    return f"{len(points.kept)} points of {lasted} (window {duration(points.window)})"
+
+
+def _severity(track: Track | None) -> str:
+    return str(track.state.severity) if track is not None else "ok"
+
+
+def _levels(rule: Rule, track: Track | None, value: float, moment: Moment) -> list[str]:
+    """Per level: which side of its bound the value is on, and what is still missing."""
+    track = track or Track({})
+    since = track.state.since or (None,) * len(rule.levels)
+    unit = track.unit or rule.unit
+    found = []
+    for level, begun in zip(rule.levels, since, strict=False):
+        on = track.state.severity.rank >= level.severity.rank
+        text = f"{level.severity}: {_side(rule, level, value, unit, on=on)}"
+        if begun is not None and on:
+            text += f"; on, reached {moment.ago(begun)}"
+        elif begun is not None:
+            text += f"; reached for {duration(moment.monotonic - begun)} of {duration(rule.hold)}"
+        found.append(text)
+    return found
+
+
+def _side(rule: Rule, level: Level, value: float, unit: str, *, on: bool) -> str:
+    beyond = rule.beyond(value, level.bound)
+    text = f"{'' if beyond else 'not '}{'above' if rule.above else 'below'} {figure(level.bound, unit)}"
+    if on and not beyond and rule.beyond(value, level.ends):
+        text += f", but not yet back at {figure(level.ends, unit)}"
+    return text
+
+
+def _remembered(rule: Rule, track: Track) -> list[str]:
+    lines = []
+    if track.state.recent:
+        counts = [sum(count > index for count in track.state.recent) for index in range(len(rule.levels))]
+        reached = ", ".join(f"{level.severity} {count}" for level, count in zip(rule.levels, counts, strict=True))
+        lines.append(f"of the last {len(track.state.recent)} results reached: {reached}; {rule.need} are asked for")
+    if rule.config.flapping and not track.flaps.at_rest:
+        state = "it flaps" if track.flaps.on else "it does not flap"
+        lines.append(
+            f"changes weigh {share(track.flaps.ranks):.1f} % of the last results: {state} "
+            f"(begins above {BEGINS:g} %, ends below {ENDS:g} %)"
+        )
+    return lines
+
+
+def _silence(rule: Rule, track: Track, moment: Moment) -> list[str]:
+    if rule.absent_for is None:
+        return []
+    silent = moment.monotonic - track.seen
+    return [f"  silent for {duration(silent)} of {duration(rule.absent_for)}"]
+
+
+def _incident(incident: Incident, moment: Moment) -> list[str]:
+    since = duration(moment.now - incident.started_at)
+    lines = [f"open: {incident.severity} since {since}, version {incident.version} ({incident.id})"]
+    if incident.severity is not incident.peak:
+        lines[0] += f", at its worst {incident.peak}"
+    if incident.acknowledged_by:
+        lines.append(f"{incident.acknowledged_by} looks after it")
+    lines.append(f"not told: {incident.muted}" if incident.muted else "told")
+    if incident.forecast:
+        lines.append(f"told: {incident.forecast}")
+    return lines

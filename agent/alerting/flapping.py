@@ -6,7 +6,7 @@ changes, a recent one weighing 1.2 and the oldest 0.8. From rest, the third chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.alerting.incident import amend
 from agent.model import Incident, Severity, Transition, TransitionKind
@@ -23,12 +23,12 @@ APART = 5.0
 class Flaps:
     """`ranks`: severities after the last results, newest last; what is missing was calm.
 
-    `at`: when the last of them came (monotonic), None where that is not known.
+    `at`: when the last of them came (monotonic), None where that is not known; it makes no difference by itself.
     """
 
     ranks: tuple[int, ...] = ()
     on: bool = False
-    at: float | None = None
+    at: float | None = field(default=None, compare=False)
 
     @property
     def at_rest(self) -> bool:

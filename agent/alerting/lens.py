@@ -12,6 +12,9 @@ from agent.model import Metric
 
 PER = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
+FLOOR_ROOM = 0.1
+"""What is on ends below the floor by this share of the way to the first bound: a value at the floor must not ring."""
+
 
 class Seen(NamedTuple):
     """`begins` is held against bounds, `lasts` against where a level that is on ends; `told` is for people."""
@@ -48,9 +51,11 @@ def _ahead(rule: Rule, horizon: float, track: Track, value: float, at: float) ->
     A level begins when both windows foresee it, and ends when neither does.
     """
     now = Seen(value, value, value)
-    if rule.floor is not None and not rule.beyond(value, rule.floor):
-        return now
-    found = prospect(rule, track, at)
+    if rule.floor is not None:
+        room = FLOOR_ROOM * (rule.first - rule.floor) if track.state.severity.rank else 0.0
+        if not rule.beyond(value, rule.floor - room):
+            return now
+    found = _prospect(rule, track, value, at)
     if found is None:
         return None if rule.calm(value) else now
     worse = max if rule.above else min
@@ -58,16 +63,16 @@ def _ahead(rule: Rule, horizon: float, track: Track, value: float, at: float) ->
     return Seen(worse(value, both), worse(value, one), value)
 
 
-def prospect(rule: Rule, track: Track, at: float) -> Outlook | None:
+def _prospect(rule: Rule, track: Track, value: float, at: float) -> Outlook | None:
     if rule.horizon is None or len(track.past) != 2:
         return None
     short, long = track.past
-    return outlook(short, long, at, above=rule.above)
+    return outlook(short, long, at, value, above=rule.above)
 
 
 def forecast(rule: Rule, track: Track, value: float, limit: float | None) -> str:
     """When the limit will be reached, in words; "" where nothing is foreseen, or where it is reached already."""
-    found = prospect(rule, track, track.seen)
+    found = _prospect(rule, track, value, track.seen)
     if found is None or limit is None or rule.beyond(value, limit):
         return ""
     when = words(found.reaches(limit))

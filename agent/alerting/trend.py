@@ -103,12 +103,14 @@ class Outlook:
     short: Line
     long: Line
     at: float
+    now: float
     above: bool
 
     @property
     def level(self) -> float:
-        """The present value without what comes and goes at once."""
-        return self.short.value(self.at)
+        """The present value without what comes and goes at once; but room that has been made is there at once."""
+        better = min if self.above else max
+        return better(self.short.value(self.at), self.now)
 
     @property
     def slope(self) -> float:
@@ -139,10 +141,10 @@ class Outlook:
         return way / slope if slope * way > 0 else math.inf
 
 
-def outlook(short: Points, long: Points, at: float, *, above: bool) -> Outlook | None:
-    """None while one of the two windows is too short for a line."""
+def outlook(short: Points, long: Points, at: float, now: float, *, above: bool) -> Outlook | None:
+    """`now` is the value `at`. None while one of the two windows is too short for a line."""
     near, far = short.line(at), long.line(at)
-    return None if near is None or far is None else Outlook(near, far, at, above)
+    return None if near is None or far is None else Outlook(near, far, at, now, above)
 
 
 def words(found: tuple[float, float, float]) -> str:

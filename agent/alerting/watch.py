@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -22,6 +22,9 @@ from agent.alerting.threshold import Rule, evaluate, interrupt
 from agent.alerting.witness import Witness
 from agent.clock import Clock
 from agent.model import Evidence, Incident, Labels, Metric, Severity, TransitionKind
+
+if TYPE_CHECKING:
+    from agent.alerting.explain import Latest
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +88,7 @@ class Watch:
             return
         if track is None:
             most = MAX_FOLLOWED if rule.windows else MAX_SERIES
+            self._prune()
             if len(self._tracks) >= most:
                 self._host.fault(f"thresholds.{rule.name}: more than {most} series to remember")
                 return
@@ -121,6 +125,16 @@ class Watch:
         self._renew(track, value, pairs)
         if rule.light and track.idle:
             del self._tracks[series]
+
+    def _prune(self) -> None:
+        """Before there is a new one: let go of series that ended long ago, such as those of a container."""
+        if not self.rule.windows or self.rule.absent_for is not None:
+            return
+        gone = self._host.clock.monotonic() - 2 * max(self.rule.windows)
+        for series, track in [(series, track) for series, track in self._tracks.items() if track.seen < gone]:
+            if track.idle:
+                del self._tracks[series]
+                self._host.memory.forget_track(self.rule.name, series[0], track.labels)
 
     def _due(self, track: Track, at: float) -> bool:
         """Whether the file is to hear that results still come: of what is pending, and of a past that is kept."""
@@ -269,12 +283,12 @@ class Watch:
             self._host.memory.forget_track(self.rule.name, metric, dict(labels))
         self._tracks, self._waiting = {}, None
 
-    def explain(self) -> list[str]:
-        """Why it judges as it does, in lines."""
-        from agent.alerting.explain import explain  # noqa: PLC0415 - only for who asks
+    def explain(self, latest: Latest) -> list[str]:
+        """Why it judges as it does, in lines; `latest` are the last results of the series that it matches."""
+        from agent.alerting.explain import Moment, explain  # noqa: PLC0415 - only for who asks
 
-        clock = self._host.clock
-        return explain(self.rule, self._tracks, clock.now(), clock.monotonic(), self._waiting)
+        moment = Moment(self._host.clock.now(), self._host.clock.monotonic())
+        return explain(self.rule, self._tracks, self._waiting, latest, moment)
 
     def incidents(self) -> list[Incident]:
         tracks = [*self._tracks.values(), *([self._waiting] if self._waiting else [])]

@@ -1,59 +1,47 @@
-"""`tocsin thresholds explain | test`: why a rule judges as it does, and what it would have done."""
+"""`tocsin thresholds explain | test`: why a rule judges as it does, and what it would have said of the past."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import logging
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import EXIT_FAILED, EXIT_OK, UsageError
+from agent.errors import EXIT_FAILED, EXIT_OK, CommandError, UsageError
 
 if TYPE_CHECKING:
-    from agent.alerting.replay import Verdict
+    from agent.alerting.replay import Firing, Replay
     from agent.cli.api import Api
     from agent.config.schema import Config, ThresholdConfig
-    from agent.model import Incident
 
-SHOWN = 20
-_EXITS = "exit codes: 0 done; 1 refused; 2 wrong usage; 69 no {} answers; 78 faulty configuration"
+CONFIG = "agent.toml to use"
+SHOWN = 50
+"""Firings that the table lists; the rest is counted."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    from agent.cli.api import add_options  # noqa: PLC0415
-    from agent.cli.place import add_options as add_place  # noqa: PLC0415
+    from agent.cli import api, place  # noqa: PLC0415
 
-    actions = parser.add_subparsers(dest="action", required=True, metavar="explain | test")
-    told = argparse.RawDescriptionHelpFormatter
+    raw = argparse.RawDescriptionHelpFormatter
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     explain = actions.add_parser(
-        "explain", help="why a rule of the daemon on this machine judges as it does", formatter_class=told
+        "explain", help="what the running daemon found the last time, series by series", formatter_class=raw
     )
-    explain.add_argument("name", metavar="NAME", help="a threshold's name")
-    add_place(explain)
-    explain.epilog = _EXITS.format("daemon")
-    test = actions.add_parser(
-        "test", help="what the rules of agent.toml would have done with stored samples", formatter_class=told
-    )
-    test.add_argument("names", nargs="*", metavar="NAME", help="these thresholds only")
-    test.add_argument("--last", default="7d", metavar="TIME", help="how far back (default 7d)")
-    test.add_argument("--host", default="", metavar="HOST", help="of this host only (default: of all)")
-    test.add_argument("--json", action="store_true", help="as JSON")
-    add_options(test)
+    explain.add_argument("name", metavar="NAME", help="the name of a threshold")
+    place.add_options(explain)
+    test = actions.add_parser("test", help="play stored samples through the rules of agent.toml", formatter_class=raw)
+    test.add_argument("names", nargs="*", metavar="NAME", help="these thresholds only (default: all that are on)")
+    test.add_argument("--last", default="7d", metavar="TIME", help="how far back (default 7d); samples are kept for 3d")
+    test.add_argument("--host", default="", metavar="HOST", help="of this host only (default: all)")
+    test.add_argument("--json", action="store_true", help="one JSON object with everything")
+    api.add_options(test)
     for action in (explain, test):
-        action.add_argument(
-            "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="agent.toml to use"
-        )
-    test.epilog = (
-        "It reads raw samples from the collector; how long they are kept says [collector.retention].\n"
-        "MESSAGES counts posts and thread replies, EDITS what changes a message without a word to anybody, both\n"
-        "without reminders and storms. That rules fire is no failure: see --json.\n\n" + _EXITS.format("collector")
-    )
-    parser.epilog = _EXITS.format("collector, or no daemon,")
+        action.add_argument("-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help=CONFIG)
+    exits = "exit codes: 0 answered; 1 refused; 2 wrong usage; 69 no daemon or collector answers; 78 faulty rules"
+    parser.epilog = explain.epilog = exits
+    test.epilog = "That a rule would have fired is no failure; --json says it to scripts.\n\n" + exits
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -65,134 +53,152 @@ def _explain(arguments: argparse.Namespace) -> int:
     from agent.cli.table import clean  # noqa: PLC0415
     from agent.commands.client import ask  # noqa: PLC0415
     from agent.commands.control import NAME  # noqa: PLC0415
+    from agent.commands.verbs import parse  # noqa: PLC0415
 
-    reply = ask(state_dir(arguments, NAME), "explain", {"threshold": arguments.name})
-    print("\n".join(map(clean, reply.text.splitlines())))
-    return EXIT_OK if reply.state == "done" and reply.data.get("ok") is True else EXIT_FAILED
+    try:
+        args = parse("explain", [arguments.name])
+    except CommandError as error:
+        raise UsageError(error.detail) from error
+    reply = ask(state_dir(arguments, NAME), "explain", args)
+    well = reply.state == "done" and reply.data.get("ok") is True
+    found = reply.data.get("lines")
+    lines = [str(line) for line in found] if well and isinstance(found, list) else reply.text.splitlines()
+    print("\n".join(map(clean, lines)))
+    return EXIT_OK if well else EXIT_FAILED
+
+
+# -- the past
 
 
 def _test(arguments: argparse.Namespace) -> int:
     from agent.cli.api import Api  # noqa: PLC0415
     from agent.config.load import load  # noqa: PLC0415
+    from agent.config.units import Duration  # noqa: PLC0415
 
-    config, api = load(arguments.config), Api.of(arguments)
-    names = [rule.name for rule in _chosen(config, arguments.names)]
-    until = time.time()
-    since = until - _seconds(arguments.last)
-    hosts = [arguments.host] if arguments.host else [entry["host"] for entry in api.get("hosts")["hosts"]]
-    with _quiet():
-        told = {host: _replayed(api, config, host, names, (since, until)) for host in hosts}
+    config = load(arguments.config)
+    try:
+        last = float(Duration.parse(arguments.last))
+    except ValueError as error:
+        raise UsageError(f"--last: {error}") from None
+    rules = _chosen(config, arguments.names)
+    api, end = Api.of(arguments), time.time()
+    logging.getLogger("agent").setLevel(logging.CRITICAL)  # each transition is a line in the daemon's log
+    hosts = [arguments.host] if arguments.host else [str(host["host"]) for host in api.get("hosts")["hosts"]]
+    replays = [_replay(api, host, config, rules, end - last, end) for host in hosts]
     if arguments.json:
-        print(json.dumps({host: [_json(verdict) for verdict in verdicts] for host, verdicts in told.items()}, indent=2))
+        import json  # noqa: PLC0415
+
+        print(json.dumps({"from": end - last, "to": end, "hosts": [_data(replay) for replay in replays]}, indent=2))
     else:
-        _print(told)
+        print("\n".join(_lines(replays, rules)))
     return EXIT_OK
 
 
-def _chosen(config: Config, names: Sequence[str]) -> list[ThresholdConfig]:
-    known = [rule for rule in config.thresholds if rule.enabled]
-    unknown = sorted(set(names) - {rule.name for rule in known})
+def _chosen(config: Config, names: list[str]) -> list[ThresholdConfig]:
+    rules = [rule for rule in config.thresholds if rule.enabled]
+    unknown = sorted(set(names) - {rule.name for rule in rules})
     if unknown:
-        raise UsageError(f"no threshold is named {unknown[0]!r}; there are: {', '.join(rule.name for rule in known)}")
-    return [rule for rule in known if not names or rule.name in names]
+        raise UsageError(f"no threshold {unknown[0]!r} is on; there are {', '.join(rule.name for rule in rules)}")
+    return [rule for rule in rules if not names or rule.name in names]
 
 
-def _seconds(text: str) -> float:
-    from agent.config.units import Duration  # noqa: PLC0415
+def _replay(  # noqa: PLR0917 - all of it says what is replayed
+    api: Api, host: str, config: Config, rules: list[ThresholdConfig], start: float, end: float
+) -> Replay:
+    """Together with the rules that may hold these back; what those would have said is not told."""
+    from agent.alerting.replay import Replay  # noqa: PLC0415
+    from agent.cli.samples import pages  # noqa: PLC0415
 
-    try:
-        return float(Duration.parse(text))
-    except ValueError as error:
-        raise UsageError(f"--last {text}: {error}") from error
+    asked = {rule.name for rule in rules}
+    rules = _with_causes(config, asked)
+    replay = Replay(host, rules, start, config.maintenance, config.slack)
+    for until, page in pages(api, host, sorted({rule.metric for rule in rules}), start, end):
+        replay.feed(page, until)
+    replay.end(end)
+    replay.firings = {key: one for key, one in replay.firings.items() if one.incident.threshold in asked}
+    return replay
 
 
-def _with_causes(config: Config, names: Sequence[str]) -> list[ThresholdConfig]:
-    """The rules of these names, and those that may mute them."""
-    wanted, more = set[str](), set(names)
+def _with_causes(config: Config, names: set[str]) -> list[ThresholdConfig]:
+    wanted, more = set[str](), names
     while more:
         wanted |= more
         more = {cause for rule in config.thresholds if rule.name in wanted for cause in rule.depends_on} - wanted
     return [rule for rule in config.thresholds if rule.enabled and rule.name in wanted]
 
 
-def _replayed(api: Api, config: Config, host: str, names: Sequence[str], span: tuple[float, float]) -> list[Verdict]:
-    """What is wrong with a rule, and which metric has no sample, is told at once."""
-    from agent.alerting.replay import judge, replay  # noqa: PLC0415
-    from agent.cli.recording import Recording  # noqa: PLC0415
+def _lines(replays: list[Replay], rules: list[ThresholdConfig]) -> Iterator[str]:
+    from agent.cli.table import clean, table  # noqa: PLC0415
 
-    (since, until), rules = span, _with_causes(config, names)
-    recording = Recording(api, host, [rule.metric for rule in rules], float(config.agent.interval))
-    results = recording.results(since, until, lambda at: _progress(host, at, since, until))
-    pairs, faults = replay(rules, config.maintenance, host, results, until=until)
-    _clear()
-    missing = sorted({rule.metric for rule in rules} - recording.found)
-    for line in [*faults, *([f"no sample of {', '.join(missing)}"] if missing else [])]:
-        print(f"{host}: {line}", file=sys.stderr)
-    return judge(pairs, names)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What the engine logs is about now, and would be taken for it."""
-    log = logging.getLogger("agent")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
+    for replay in replays:
+        yield from (clean(f"fault: {fault}") for fault in replay.faults())
+    rows = [row for replay in replays for row in _sums(replay, rules)]
+    yield table(("THRESHOLD", "HOST", "FIRED", "FLAPPED", "MESSAGES", "EDITS", "OPEN FOR", "WORST"), rows)
+    firings = [(replay, firing) for replay in replays for firing in replay.firings.values()]
+    if firings:
+        yield ""
+        head = ("FIRED", "LASTED", "HOST", "THRESHOLD", "WORST", "VALUE", "MESSAGES", "WHERE")
+        yield table(head, [_row(replay, firing) for replay, firing in firings[:SHOWN]])
+    if len(firings) > SHOWN:
+        yield f"… and {len(firings) - SHOWN} more; --json has them all"
+    samples = sum(replay.samples for replay in replays)
+    yield ""
+    yield f"{samples} samples of {_count(len(replays), 'host')}; messages as if nobody acknowledged, storms not joined"
 
 
-def _progress(host: str, at: float, since: float, until: float) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{host}: {100 * (at - since) / (until - since):3.0f} %", end="", file=sys.stderr, flush=True)
-
-
-def _clear() -> None:
-    if sys.stderr.isatty():
-        print("\r" + " " * 80 + "\r", end="", file=sys.stderr, flush=True)
-
-
-def _print(told: dict[str, list[Verdict]]) -> None:
-    from agent.cli.table import table  # noqa: PLC0415
-
-    rows = [
-        (host, v.rule, str(len(v.incidents)), str(v.peak), str(v.messages), str(v.edits), str(v.flapped))
-        for host, verdicts in told.items()
-        for v in verdicts
-    ]
-    print(table(("HOST", "THRESHOLD", "INCIDENTS", "WORST", "MESSAGES", "EDITS", "FLAPPED"), rows))
-    incidents = [(host, i) for host, verdicts in told.items() for v in verdicts for i in v.incidents.values()]
-    incidents.sort(key=lambda pair: pair[1].fired_at)
-    if incidents:
-        print()
-        print(
-            table(
-                ("OPENED", "HOST", "THRESHOLD", "WORST", "LASTED", "WHERE"),
-                [_row(*pair) for pair in incidents[-SHOWN:]],
-            )
-        )
-    if len(incidents) > SHOWN:
-        print(f"the last {SHOWN} of {len(incidents)}; --json has them all")
-
-
-def _row(host: str, incident: Incident) -> tuple[str, ...]:
+def _sums(replay: Replay, rules: list[ThresholdConfig]) -> Iterator[tuple[str, ...]]:
     from agent.alerting.figure import duration  # noqa: PLC0415
 
-    opened = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(incident.fired_at))
-    ended = incident.resolved_at
-    lasted = "open still" if ended is None else duration(ended - incident.started_at)
-    where = " ".join(f"{name}={text}" for name, text in sorted(incident.labels.items())) or "-"
-    return opened, host, incident.threshold, str(incident.peak), lasted, where
+    for rule in rules:
+        found = [firing for firing in replay.firings.values() if firing.incident.threshold == rule.name]
+        worst = max((firing.incident.peak for firing in found), key=lambda severity: severity.rank, default="-")
+        counts = [len(found)]
+        counts += [sum(getattr(firing, key) for firing in found) for key in ("flapped", "messages", "edits")]
+        lasted = duration(sum(_lasted(replay, firing) for firing in found)) if found else "-"
+        yield (rule.name, replay.host, *map(str, counts), lasted, str(worst))
 
 
-def _json(verdict: Verdict) -> dict[str, Any]:
+def _row(replay: Replay, firing: Firing) -> tuple[str, ...]:
+    from agent.alerting.figure import duration, figure  # noqa: PLC0415
+
+    incident = firing.incident
+    lasted = duration(_lasted(replay, firing)) + ("" if incident.state == "resolved" else ", open")
+    return (
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(incident.fired_at)),
+        lasted,
+        incident.host,
+        incident.threshold,
+        str(incident.peak),
+        "-" if incident.peak_value is None else figure(incident.peak_value, incident.unit),
+        str(firing.messages),
+        ", ".join(f"{name}={text}" for name, text in sorted(incident.labels.items())) or "-",
+    )
+
+
+def _data(replay: Replay) -> dict[str, Any]:
     import msgspec  # noqa: PLC0415
 
     return {
-        "threshold": verdict.rule,
-        "messages": verdict.messages,
-        "edits": verdict.edits,
-        "flapped": verdict.flapped,
-        "incidents": [msgspec.to_builtins(incident) for incident in verdict.incidents.values()],
+        "host": replay.host,
+        "samples": replay.samples,
+        "faults": replay.faults(),
+        "firings": [
+            {
+                "incident": msgspec.to_builtins(msgspec.structs.asdict(firing.incident)),
+                "flapped": firing.flapped,
+                "messages": firing.messages,
+                "edits": firing.edits,
+                "seconds": _lasted(replay, firing),
+            }
+            for firing in replay.firings.values()
+        ],
     }
+
+
+def _lasted(replay: Replay, firing: Firing) -> float:
+    resolved = firing.incident.resolved_at
+    return (replay.now if resolved is None else resolved) - firing.incident.fired_at
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

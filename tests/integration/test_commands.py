@@ -254,6 +254,10 @@ async def test_what_each_verb_says(agent: Agent, client: Client) -> None:
     assert (code, said.splitlines()[-1]) == (0, "hello")
     assert tocsin(agent, "job", "say", "what=--flag")[0] == 2
     assert tocsin(agent, "advise", "disk")[0] == 0
+    code, said = tocsin(agent, "thresholds", "explain", "level")
+    assert (code, said.splitlines()[0]) == (0, "level: switch.level")
+    assert "  critical: above 90; on, reached " in said
+    assert tocsin(agent, "thresholds", "explain", "nobody")[0] == 1
     assert "cli:" in tocsin(agent, "audit")[1]
     assert await agent.stop() < 10
 

@@ -138,7 +138,7 @@ def test_a_broken_file(
 def test_the_shipped_file_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     """What we hand out passes its own check."""
     assert main(["check", "-c", str(SHIPPED)]) == EXIT_OK
-    assert capsys.readouterr().out.startswith("ok: 9 probes, 16 thresholds")
+    assert capsys.readouterr().out.startswith("ok: 9 probes, 17 thresholds")
 
 
 def test_the_daemon_refuses_what_check_refuses(tmp_path: Path) -> None:

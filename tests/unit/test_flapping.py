@@ -119,6 +119,18 @@ def test_results_close_together_are_not_worth_more_time() -> None:
     assert not after(2, 0, 2, 0, 2, *[2] * 100, every=1.0).on
 
 
+def test_a_steady_incident_writes_nothing(clock: ManualClock) -> None:
+    """Once all that is remembered is the same, each further result leaves the file as it is."""
+    kept = State(None)
+    made = engine(clock, rule(warning="80%"), state=kept)
+    for _ in range(RESULTS + 1):
+        observe(made, clock, disk(85))
+    before = dict(kept._facts)
+    for _ in range(10):
+        observe(made, clock, disk(86))
+    assert kept._facts == before
+
+
 # -- what is told
 
 

@@ -43,3 +43,19 @@ def test_memory_above_80_percent_is_told(shipped: tuple[ThresholdConfig, ...], c
     assert list(opened) == [80.5]
     assert opened[80.5].fired_at - opened[80.5].started_at < 30
     assert engine.faults() == []
+
+
+def test_a_disk_that_fills_is_told_hours_before(shipped: tuple[ThresholdConfig, ...], clock: ManualClock) -> None:
+    """From 60 % at 5 % an hour, noise included: after the floor, and before the bound on the value itself."""
+    engine = Engine(State(None), "web-1", clock)
+    engine.start(shipped)
+    pairs = []
+    for minute in range(60 * 5):
+        clock.tick(60)
+        used = 60 + minute / 12 + minute % 7 / 20
+        metric = Metric("disk.used_percent", used, "percent", labels={"mount": "/srv"})
+        pairs += engine.observe(ProbeResult("disk", clock.now(), "ok", 0.001, (metric,)), 60)
+    incident = pairs[0][0]
+    assert (incident.threshold, incident.severity) == ("disk-full-soon", "warning")
+    assert incident.forecast.startswith("full in 4 h")
+    assert 80 < (incident.value or 0) < 82

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.alerting.engine import Engine
-from agent.alerting.memory import Pair
+from agent.alerting.memory import Pair, TrackFact
 from agent.alerting.state import State
 from agent.alerting.trend import LEAST, MOST, Points, draw, words
 from agent.config.decode import decode
@@ -97,6 +97,15 @@ async def test_below_the_floor_nothing_is_foreseen(disk: Host) -> None:
     assert 50 < (incident.value or 0) < 52
 
 
+async def test_a_value_at_the_floor_does_not_ring_twice(disk: Host) -> None:
+    """What is on stays on until it is below the floor by a tenth of the way to the bound."""
+    disk.play(lambda at: 10 + 20 * at / HOUR, 3 * HOUR)
+    up = disk.clock.monotonic()
+    pairs = disk.play(lambda at: 48 + 5 * (at // 60 % 2) + 10 * (at - up) / HOUR, 600)
+    assert [step for step in told(pairs) if not step.startswith("evidence")] == []
+    assert told(disk.play(lambda at: 44, 60)) == ["resolved ok"]
+
+
 async def test_noise_leads_nowhere(disk: Host) -> None:
     """However much it moves, a disk that stays where it is fills not."""
     rng = random.Random(3)
@@ -117,6 +126,25 @@ async def test_a_rotated_log_neither_alarms_nor_hides(disk: Host) -> None:
     grows: Callable[[float], float] = lambda at: 60 + 6 * (at - began) / HOUR - (2 if at - began > 4 * HOUR else 0)  # noqa: E731
     pairs = disk.play(grows, 6 * HOUR)
     assert [step for step in told(pairs) if not step.startswith("evidence")] == ["opened warning"]
+
+
+async def test_room_that_is_made_is_there_at_once(disk: Host) -> None:
+    """Nobody waits half a window to be told that it is over; nor is it told again while it goes on growing slowly."""
+    disk.play(lambda at: 60 + 5 * at / HOUR, 5 * HOUR)
+    assert told(disk.play(lambda at: 65 + 5 * (at - 5 * HOUR) / HOUR, 1 * HOUR)) == ["resolved ok"]
+
+
+async def test_series_that_ended_are_let_go_of(tmp_path: Path) -> None:
+    """Of containers that come and go only those are remembered that may come back."""
+    host = await Host(tmp_path, warning=90, rate="10m").open()
+    for number in range(50):
+        host.clock.tick(60)
+        metric = Metric(host.config.metric, 5.0, "percent", labels={"container": str(number)})
+        host.engine.observe(ProbeResult("disk", host.clock.now(), "ok", 0.001, (metric,)), 60)
+    assert len(host.engine._watches["r"]._tracks) <= 22
+    await host.engine.flush()
+    assert len(host.engine.state.read("series", TrackFact)) <= 22
+    await host.engine.aclose()
 
 
 async def test_what_is_full_is_full(disk: Host) -> None:
