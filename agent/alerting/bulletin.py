@@ -30,6 +30,7 @@ class Storm(msgspec.Struct):
     joined_at: float
     total: int = 0
     version: int = 0
+    mention: str = ""
     thresholds: dict[str, int] = {}
     hosts: dict[str, int] = {}
 

@@ -43,6 +43,8 @@ class Delivery(msgspec.Struct):
     error: str = ""
     generation: int = 1
     small: bool = False
+    quiet: bool = False
+    """Muted for as long as it was open: then its end is not told either."""
     bulletin: str = ""
     """The storm in whose thread it is told, or the digest that tells of it."""
     thread: str = ""
@@ -71,7 +73,7 @@ class Delivery(msgspec.Struct):
         """What to do now, if anything. What is muted is not posted, and what a bulletin tells of only while it is open;
         but a message that is there goes on to be true.
         """
-        held = self.incident.muted or (self.bulletin and self.resolved)
+        held = self.incident.muted or self.quiet or (self.bulletin and self.resolved)
         if self.state == "dead" or (held and not self.ts and self.state != "ambiguous"):
             return None
         if self.state == "ambiguous":
@@ -87,8 +89,11 @@ class Delivery(msgspec.Struct):
         before = self.incident
         if incident.version <= before.version:
             return False
-        if is_bulletin(incident):
-            self.call = None
+        self.quiet = bool(incident.muted) or (self.quiet and incident.state == "resolved")
+        if is_bulletin(incident) or incident.muted or self.bulletin:
+            self.call = None  # a storm's thread has its message, which is edited
+        elif before.muted and incident.state == "open" and self.ts:
+            self.call = _call(incident, TransitionKind.UNMUTED)
         elif incident.state == "resolved":
             self.call = _call(incident, TransitionKind.RESOLVED)
         elif incident.severity.rank > before.severity.rank:

@@ -53,7 +53,7 @@ def judge(row: Delivery, operation: Operation, error: DeliveryError, default: st
         case TokenError():
             verdict = Verdict(PARK, park=PARK)
         case ChannelError():
-            verdict = Verdict(_divert(row, operation, default))
+            verdict = Verdict(_divert(row, operation, default, error.code))
         case AnewError() if operation != "post":
             row.anew()
             verdict = Verdict()
@@ -69,12 +69,12 @@ def _blind(error: DeliveryError) -> bool:
     return isinstance(error, ChannelError | AnewError) or error.code == "missing_scope"
 
 
-def _divert(row: Delivery, operation: Operation, default: str) -> float:
+def _divert(row: Delivery, operation: Operation, default: str, code: str) -> float:
     """Leave a channel that cannot be written to for the default one. Seconds until the next try."""
     fields = {"channel": row.channel, "default": default, "error": row.error}
     if row.channel == default:
         log.error("the default channel cannot be written to", extra=fields)
-        if operation != "post":
+        if operation != "post" and code == "channel_not_found":  # else the message is where it was
             row.anew()
         return PARK
     log.error("channel cannot be written to, using the default one", extra=fields)

@@ -98,15 +98,15 @@ class Outbox:
     def desire(self, incident: Incident, *, urgent: bool = False) -> None:
         """Have this version shown; an older one than is known is ignored. `urgent`: somebody acted, so at once."""
         row = self._rows.get(incident.id)
+        before = None if row is None else row.next()
         if row is None:
             to = self._route(incident)
-            row = self._rows[incident.id] = Delivery(incident, to.channel, to.mention)
-            if not row.resolved and not incident.muted:
-                self._weather.opened(row)
+            row = self._rows[incident.id] = Delivery(incident, to.channel, to.mention, quiet=bool(incident.muted))
         elif not row.desire(incident):
             return
-        else:
-            self._weather.changed(row)
+        self._weather.changed(row)
+        if before is None and row.next() == "post" and not row.resolved:  # new, or no longer muted
+            self._weather.opened(row)
         row.urgent = row.urgent or urgent
         self._table.keep(row)
         self._wake.set()
@@ -124,12 +124,12 @@ class Outbox:
         """Seconds for which nothing could be told at all; 0 while Slack answers."""
         return self._weather.down_for
 
-    def _show(self, incident: Incident, channel: str) -> None:
+    def _show(self, incident: Incident, channel: str, mention: str = "") -> None:
         """A bulletin, as if it were an incident."""
         row = self._rows.get(incident.id)
         if row is None:
             tried = max((other.attempts for other in self._rows.values()), default=0)  # no impatience of its own
-            row = self._rows[incident.id] = Delivery(incident, channel, attempts=tried if self.down_for else 0)
+            row = self._rows[incident.id] = Delivery(incident, channel, mention, attempts=tried if self.down_for else 0)
         else:
             row.desire(incident)
         self._table.keep(row)
@@ -277,8 +277,9 @@ class Outbox:
             self._spend("post", row.posted_in or channel)
         self._called[row.id] = self._clock.monotonic()
         self._table.keep(row)
-        for old in self._table.outlived(self._clock.now()):
-            self._forget(old)
+        if not self.down_for:  # a digest needs them all
+            for old in self._table.outlived(self._clock.now()):
+                self._forget(old)
 
     def _spend(self, operation: Operation, channel: str) -> None:
         self._pace.spend(_METHODS[operation], channel, self._clock.monotonic())
@@ -288,7 +289,7 @@ class Outbox:
     async def _call(
         self, row: Delivery, operation: Operation, channel: str, incident: Incident, call: Transition | None
     ) -> Posted | None:
-        messenger, mention, small = self._messenger, row.mention, row.small
+        messenger, mention, small = self._messenger, "" if row.bulletin else row.mention, row.small
         thread = self._thread(row, row.doing if operation == "find" else operation)
         if operation == "find":
             return await messenger.find(channel, row.nonce, row.asked_at, thread)

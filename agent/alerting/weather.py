@@ -35,7 +35,7 @@ class Weather:
         clock: Clock,
         rng: random.Random,
         rows: Rows,
-        show: Callable[[Incident, str], None],
+        show: Callable[[Incident, str, str], None],
         *,
         storm_after: int = 8,
         storm_within: float = 60.0,
@@ -51,6 +51,7 @@ class Weather:
         self._recent: dict[str, deque[float]] = {}
         self._storms = state.read("storm", Storm)
         self._down = state.read("outage", float).get("since")
+        self._down_at = clock.monotonic() - max(0.0, clock.now() - (self._down or clock.now()))
         self._digests: dict[str, int] = state.read("digest", int)
         self._stands: dict[str, tuple[tuple[str, int], ...]] = {}
 
@@ -61,18 +62,25 @@ class Weather:
         now = self._clock.now()
         storm = self._present(row.channel, now)
         if storm is None:
-            recent = self._recent.setdefault(row.channel, deque(maxlen=self._after + 1))
+            recent = self._recent.setdefault(row.channel, self._remembered(row))
             recent.append(self._clock.monotonic())
             if len(recent) <= self._after or recent[-1] - recent[0] > self._within:
                 return
             recent.clear()
-            storm = Storm("inc_storm" + new_token(now, self._rng), row.channel, now, now)
+            storm = Storm("inc_storm" + new_token(now, self._rng), row.channel, now, now, mention=row.mention)
             self._storms[storm.id] = storm
             for other in self._rows():
                 if _untold(other) and other.channel == row.channel and other is not row:
                     self._take_in(other, storm)
         self._take_in(row, storm)
         self._tell(storm)
+
+    def _remembered(self, row: Delivery) -> deque[float]:
+        """When the last ones opened in this channel, from before a restart too."""
+        ahead = self._clock.now() - self._clock.monotonic()
+        others = (other for other in self._rows() if other.channel == row.channel and other is not row)
+        known = sorted(other.incident.fired_at - ahead for other in others if other.ts and not other.bulletin)
+        return deque(known, maxlen=self._after + 1)
 
     def changed(self, row: Delivery) -> None:
         """Something of a storm has changed."""
@@ -90,7 +98,8 @@ class Weather:
         self._state.put({("delivery", row.id): row})
 
     def _tell(self, storm: Storm) -> None:
-        self._show(storm.incident(self._open(storm), self._clock.now(), host=self._host), storm.channel)
+        incident = storm.incident(self._open(storm), self._clock.now(), host=self._host)
+        self._show(incident, storm.channel, storm.mention)
         self._state.put({("storm", storm.id): storm})
 
     def _open(self, storm: Storm) -> list[Incident]:
@@ -109,12 +118,12 @@ class Weather:
     @property
     def down_for(self) -> float:
         """Seconds for which nothing could be told at all."""
-        return 0.0 if self._down is None else max(0.0, self._clock.now() - self._down)
+        return 0.0 if self._down is None else self._clock.monotonic() - self._down_at
 
     def failed(self) -> None:
         """A call failed for a reason that is not its own."""
         if self._down is None:
-            self._down = self._clock.now()
+            self._down, self._down_at = self._clock.now(), self._clock.monotonic()
             self._state.put({("outage", "since"): self._down})
 
     def succeeded(self, row: Delivery) -> None:
@@ -161,7 +170,7 @@ class Weather:
         opened = sum(not row.ts for row in concerned)
         self._digests[digest_id] = version
         self._state.put({("digest", digest_id): version})
-        self._show(digest(digest_id, since, now, changed, opened=opened, host=self._host, version=version), channel)
+        self._show(digest(digest_id, since, now, changed, opened=opened, host=self._host, version=version), channel, "")
 
 
 def _untold(row: Delivery) -> bool:

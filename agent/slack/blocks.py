@@ -32,6 +32,8 @@ SIGNS = {
     Severity.WARNING: ":large_yellow_circle:",
     Severity.CRITICAL: ":red_circle:",
 }
+CALLS = (TransitionKind.ESCALATED, TransitionKind.REMINDED, TransitionKind.UNMUTED)
+"""What somebody is called for."""
 STATE_SIGNS = {"Acknowledged": ":eyes:", "Muted": ":no_bell:", "Flapping": ":left_right_arrow:"}
 EVIDENCE, EVIDENCE_CHARACTERS = 4, 1000
 """Blocks of it in one message, and the characters of each."""
@@ -73,7 +75,7 @@ def message(
 def reply(incident: Incident, transition: Transition, *, mention: str = "", small: bool = False) -> Message:
     """What the thread is told; whom it concerns is named when the severity rises and when nobody has it."""
     text = escape(reply_line(incident, transition), 800)
-    ping = _ping(mention) if transition.kind in (TransitionKind.ESCALATED, TransitionKind.REMINDED) else ""
+    ping = _ping(mention) if transition.kind in CALLS else ""
     if small:
         return Message(text)
     sign = SIGNS["resolved"] if transition.kind is TransitionKind.RESOLVED else SIGNS[transition.severity]

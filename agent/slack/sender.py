@@ -80,7 +80,7 @@ class SlackMessenger:
             content = self._message(incident, mention, small=small)
         else:
             content = reply(incident, transition, mention=mention, small=small)
-        broadcast = transition is not None and transition.kind is TransitionKind.ESCALATED
+        broadcast = transition is not None and transition.kind in (TransitionKind.ESCALATED, TransitionKind.UNMUTED)
         answer = await self._call(
             "chat.postMessage",
             {
