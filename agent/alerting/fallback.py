@@ -110,6 +110,7 @@ async def _pipe(argv: tuple[str, ...], text: str) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
+        await asyncio.sleep(0)  # for the loop to let go of it
     if process.returncode:
         raise OSError(f"{argv[0]} ended with {process.returncode}")
 

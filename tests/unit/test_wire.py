@@ -255,13 +255,3 @@ def test_fingerprints_tell_payloads_apart(one, other):
     """16 bytes; equal exactly for equal payloads."""
     assert len(fingerprint(one)) == 16
     assert (fingerprint(one) == fingerprint(other)) == (one == other)
-
-
-@pytest.mark.parametrize("time", [1e17, -1.0, 4e10])
-def test_a_time_that_is_none_is_refused(time: float) -> None:
-    """It would be no time of the database's either."""
-    envelope = MetricsEnvelope(
-        schema=1, host="web-1", epoch="a" * 32, seq=1, time=time, probe="x", status="ok", duration=0.0, metrics=()
-    )
-    with pytest.raises(WireError, match="no time"):
-        decode_envelope(Topic("web-1", "metrics", "x"), encode(envelope))

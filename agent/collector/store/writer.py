@@ -14,10 +14,12 @@ from agent.collector.store.dialect import Dialect, EnvelopeRow, Row, SampleRow, 
 from agent.collector.store.names import Names, canonical
 from agent.collector.store.rows import IncidentDetails
 from agent.collector.store.schema import envelopes, quarantine
-from agent.errors import StoreError
+from agent.errors import RefusedError, StoreError
 from agent.model import Incident
 from agent.transport.wire import GapEnvelope, IncidentEnvelope, MetricsEnvelope, encode
 
+LATEST = 32_503_680_000.0
+"""The year 3000, in unix seconds."""
 QUARANTINE_ROWS = 10_000
 QUARANTINE_PAYLOAD = 256 * 1024
 RACES = 5
@@ -59,6 +61,9 @@ class Writer:
         """Commits the batch. First as if all of it were new, which it mostly is; when the database finds an
         identity it has, once more after asking which.
         """
+        for item in batch:
+            if not 0 <= item.envelope.time < LATEST:  # no database could reckon with it
+                raise RefusedError(f"{item.envelope.time:g} is no time")
         names = self._names
         await names.add_hosts({item.envelope.host for item in batch})
         await self._identify(batch)
