@@ -166,6 +166,10 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the thread is still to be told."""
     thread: str = ""
     """The message in whose thread this one is; "" for a root."""
+    reminded: int = 0
+    reminded_at: float = 0.0
+    escalated: bool = False
+    snoozed_until: float = 0.0
 
 
 class Gap(msgspec.Struct, frozen=True):

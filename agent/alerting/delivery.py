@@ -90,8 +90,8 @@ class Delivery(msgspec.Struct):
         if incident.version <= before.version:
             return False
         self.quiet = bool(incident.muted) or (self.quiet and incident.state == "resolved")
-        if is_bulletin(incident) or incident.muted or self.bulletin:
-            self.call = None  # a storm's thread has its message, which is edited
+        if is_bulletin(incident) or incident.muted:
+            self.call = None
         elif before.muted and incident.state == "open" and self.ts:
             self.call = _call(incident, TransitionKind.UNMUTED)
         elif incident.state == "resolved":
@@ -102,6 +102,8 @@ class Delivery(msgspec.Struct):
             self._turn(incident)
         elif incident.severity.rank < before.severity.rank and not self._tells(TransitionKind.STEADY):
             self.call = None  # a rise that was not yet told is over
+        if self.bulletin and not self._tells(TransitionKind.ESCALATED):
+            self.call = None  # its message is in a storm's thread, which is told enough by its edits
         taken = incident.acknowledged_by != before.acknowledged_by  # whoever pressed the button looks at it now
         self.urgent = self.urgent or self.call is not None or taken
         self.incident = incident
@@ -172,6 +174,10 @@ class Delivery(msgspec.Struct):
         What is known only grows: which generation of the message, where it is, what it shows, what its thread was told.
         Between two that know as little, the one that has a doubt is right.
         """
+        self.reminded, self.escalated = max(self.reminded, other.reminded), self.escalated or other.escalated
+        self.reminded_at = max(self.reminded_at, other.reminded_at)
+        self.snoozed_until = max(self.snoozed_until, other.snoozed_until)
+        self.quiet = self.quiet or (other.state == "untold" and not other.open)
         doubtful = other.state in ("ambiguous", "sending")
         if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
             return False
@@ -215,6 +221,10 @@ class Delivery(msgspec.Struct):
             asked_at=self.asked_at,
             call=self.call,
             thread=self.thread,
+            reminded=self.reminded,
+            reminded_at=self.reminded_at,
+            escalated=self.escalated,
+            snoozed_until=self.snoozed_until,
         )
 
 

@@ -12,7 +12,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -22,8 +22,8 @@ from agent.alerting.failure import BACKOFF_CAP, judge
 from agent.alerting.memory import IncidentFact
 from agent.alerting.messenger import TERMINAL, Messenger, Posted
 from agent.alerting.order import urgency
-from agent.alerting.pace import POST_GAP, Method, Pace
-from agent.alerting.reminders import due, remind
+from agent.alerting.pace import Method, Pace
+from agent.alerting.reminders import sweep
 from agent.alerting.route import Destination, route
 from agent.alerting.state import State
 from agent.alerting.table import Table
@@ -95,8 +95,10 @@ class Outbox:
         )
         self._load()
 
-    def desire(self, incident: Incident, *, urgent: bool = False) -> None:
-        """Have this version shown; an older one than is known is ignored. `urgent`: somebody acted, so at once."""
+    def desire(self, incident: Incident, *, urgent: bool = False, told: DeliveryState | None = None) -> None:
+        """Have this version shown; an older one than is known is ignored. `urgent`: somebody acted, so at once;
+        `told`: how far another writer has come with it.
+        """
         row = self._rows.get(incident.id)
         before = None if row is None else row.next()
         if row is None:
@@ -104,8 +106,10 @@ class Outbox:
             row = self._rows[incident.id] = Delivery(incident, to.channel, to.mention, quiet=bool(incident.muted))
         elif not row.desire(incident):
             return
+        if told is not None:
+            row.adopt(told)
         self._weather.changed(row)
-        if before is None and row.next() == "post" and not row.resolved:  # new, or no longer muted
+        if before is None and row.next() == "post" and not row.resolved and not self._held:  # new, or no longer muted
             self._weather.opened(row)
         row.urgent = row.urgent or urgent
         self._table.keep(row)
@@ -142,7 +146,7 @@ class Outbox:
         """A new configuration; holds for incidents that have not been told yet."""
         self._default, self._routes = channel, tuple(routes)
         for row in self._rows.values():
-            if not row.ts and not row.doing:
+            if not row.ts and not row.doing and not row.bulletin:
                 to = self._route(row.incident)
                 row.channel, row.mention = to.channel, to.mention
         self._parked = 0.0
@@ -165,9 +169,13 @@ class Outbox:
             self._ended.clear()
             await self._ended.wait()
 
-    async def hold(self) -> None:
-        """Another writes: begin no more calls. Returns when none is under way."""
+    def pause(self) -> None:
+        """Another writes: begin no more calls; `hold` waits until none is under way, too."""
         self._held = True
+        self._weather.calm()
+
+    async def hold(self) -> None:
+        self.pause()
         await self.idle()
 
     def resume(self, *, gently: bool) -> None:
@@ -195,17 +203,16 @@ class Outbox:
         """Whether this version, or a later one, has been desired."""
         return incident in self._rows and self._rows[incident].incident.version >= version
 
-    def release(self, host: str) -> None:
-        """Forget what is about this host, but for a call that is under way: another writes for it."""
-        for row in [row for row in self._rows.values() if row.incident.host == host and row is not self._busy]:
+    def release(self, doomed: Callable[[Delivery], bool]) -> None:
+        """Forget these, but for a call that is under way: another writes for them."""
+        for row in [row for row in self._rows.values() if row is not self._busy and doomed(row)]:
             self._forget(row)
 
     async def run(self) -> None:
         """Deliver for ever."""
         while True:
             self._wake.clear()
-            self._weather.tick()
-            reminder = self._remind()
+            reminder = None if self._held else self._remind()
             row, operation, at = self._pick()
             now = self._clock.monotonic()
             if row is None or operation is None or at > now or self._held:
@@ -225,10 +232,12 @@ class Outbox:
         """The most pressing operation that may be done now; else the one that may be done first, and when."""
         now = self._clock.monotonic()
         best: tuple[tuple[float, int, int, str], Delivery, Operation, float] | None = None
-        only = self._weather.digests
+        self._weather.tick(held=self._held)
+        digests = self._weather.digests
+        first = {self._rows[digest].channel for digest in digests if digest in self._rows}
         for row in self._rows.values():
             operation = row.next()
-            if operation is None or not self._may(row) or (only and row.id not in only):
+            if operation is None or not self._may(row) or (row.channel in first and row.id not in digests):
                 continue
             at = self._ready(row, operation, now)
             rank = (max(at, now), urgency(row, operation), -row.incident.severity.rank, row.id)
@@ -289,7 +298,8 @@ class Outbox:
     async def _call(
         self, row: Delivery, operation: Operation, channel: str, incident: Incident, call: Transition | None
     ) -> Posted | None:
-        messenger, mention, small = self._messenger, "" if row.bulletin else row.mention, row.small
+        messenger, small = self._messenger, row.small
+        mention = row.mention if call is not None or not row.bulletin else ""
         thread = self._thread(row, row.doing if operation == "find" else operation)
         if operation == "find":
             return await messenger.find(channel, row.nonce, row.asked_at, thread)
@@ -309,18 +319,11 @@ class Outbox:
 
     def _remind(self) -> float | None:
         """Have reminded what is due; the seconds until the next."""
-        now, pauses = self._clock.now(), []
-        for row in self._rows.values():
-            if row.state != "delivered" or row.resolved or not self._may(row):
-                continue
-            to = self._route(row.incident)
-            at = due(row, to)
-            if at is not None and at <= now:
-                remind(row, to, now)
-                self._table.keep(row)
-            elif at is not None:
-                pauses.append(at - now)
-        return min(pauses, default=None)
+        rows = [row for row in self._rows.values() if row.state == "delivered" and not row.resolved and self._may(row)]
+        changed, pause = sweep(rows, self._route, self._clock.now())
+        for row in changed:
+            self._table.keep(row)
+        return pause
 
     def _succeeded(self, row: Delivery, operation: Operation, posted: Posted | None) -> None:
         self._parked = 0.0
@@ -385,10 +388,8 @@ class Outbox:
                 self._parked = monotonic + SETTLE
             if row.next_try is not None:
                 self._not_before[row.id] = monotonic + min(max(0.0, row.next_try - now), BACKOFF_CAP)
-        for channel, posted_at in self._state.read("posted", float).items():
-            self._pace.spend("post", channel, monotonic - min(max(0.0, now - posted_at), POST_GAP))
-        for method, until in self._state.read("pause", float).items():
-            self._pace.pause(cast("Method", method), monotonic + min(max(0.0, until - now), BACKOFF_CAP))
+        posted, paused = self._state.read("posted", float), self._state.read("pause", float)
+        self._pace.restore(posted, paused, monotonic - now, now)
         for fact in self._state.read("incident", IncidentFact).values():
             self.desire(fact.incident)
 

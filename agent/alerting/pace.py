@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, cast
 
 Method = Literal["post", "edit", "find"]
 
 POST_GAP = 1.05
 """Seconds between posts to one channel; a little over the second, for posts closer than that can vanish."""
 GENTLE_GAP = 5.0
+LONGEST_PAUSE = 300.0
 EDITS_PER_SECOND, EDIT_BURST = 40 / 60, 8.0
 
 
@@ -48,6 +50,13 @@ class Pace:
     def pause(self, method: Method, until: float) -> None:
         """Slack asked for silence of this method."""
         self._paused[method] = max(until, self._paused.get(method, until))
+
+    def restore(self, posted: Mapping[str, float], paused: Mapping[str, float], ahead: float, now: float) -> None:
+        """From unix seconds, `ahead` of which is monotonic; nothing in the future counts for more than it can."""
+        for channel, at in posted.items():
+            self.spend("post", channel, now + ahead - min(max(0.0, now - at), POST_GAP))
+        for method, until in paused.items():
+            self.pause(cast("Method", method), now + ahead + min(max(0.0, until - now), LONGEST_PAUSE))
 
     def _stock(self, now: float) -> float:
         return min(EDIT_BURST, self._edits + (now - self._counted) * EDITS_PER_SECOND)

@@ -5,9 +5,11 @@ While it flaps an hourly word that it still does takes the place of the reminder
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from agent.alerting.delivery import Delivery
 from agent.alerting.route import Destination
-from agent.model import Transition, TransitionKind
+from agent.model import Incident, Transition, TransitionKind
 
 SLOWEST = 86400.0
 FLAPPING_EVERY = 3600.0
@@ -47,3 +49,20 @@ def remind(row: Delivery, to: Destination, now: float) -> None:
 def _flapped(row: Delivery) -> float:
     """When its thread was last told so, or its message where that came later."""
     return max(row.flapped_at, row.incident.fired_at)
+
+
+def sweep(
+    rows: Iterable[Delivery], to: Callable[[Incident], Destination], now: float
+) -> tuple[list[Delivery], float | None]:
+    """Those that are reminded now, and the seconds until the next of the others."""
+    changed: list[Delivery] = []
+    pauses: list[float] = []
+    for row in rows:
+        destination = to(row.incident)
+        at = due(row, destination)
+        if at is not None and at <= now:
+            remind(row, destination, now)
+            changed.append(row)
+        elif at is not None:
+            pauses.append(at - now)
+    return changed, min(pauses, default=None)

@@ -130,7 +130,11 @@ class Weather:
         """Something arrived, or was given up for a reason of its own."""
         if self._digests.pop(row.id, None) is not None:
             self._state.put({("digest", row.id): None})
-        if self._down is not None and not self._digests:
+        self.calm()
+
+    def calm(self) -> None:
+        """Slack is not away, or it is not ours to say."""
+        if self._down is not None:
             self._down = None
             self._state.put({("outage", "since"): None})
 
@@ -139,10 +143,14 @@ class Weather:
         """While there are any, nothing else is told: they come before what happened after them."""
         return self._digests
 
-    def tick(self) -> None:
+    def tick(self, *, held: bool) -> None:
         """After a long outage each channel in which something waits gets a digest, which is then told first."""
         self._sweep()
-        if self._down is None or self.down_for < OUTAGE:
+        if self._down is None or held:
+            return
+        if all(row.next() is None for row in self._rows()):
+            self.calm()  # nothing is wanted of Slack, so nobody knows how it is
+        if self.down_for < OUTAGE:
             return
         known = {row.channel: row for row in self._rows() if row.id in self._digests}
         waiting: dict[str, list[Delivery]] = {}

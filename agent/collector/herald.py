@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY = 0.3
 FETCH_AGAIN = 1.0
-ORPHANED_AFTER = 3.0
-"""Times `takeover_after`: then a host that is gone writes nothing itself any more, and what it left is told by us."""
 
 
 class Herald:
@@ -121,6 +119,7 @@ class Herald:
         self._ours.add(host)
         self._told.pop(host, None)
         self._slips[host] = {slip.incident: slip for slip in rows}
+        self._release(host, self._slips[host])  # what the host does not list any more is over
         self.outbox.adopt(tuple(self._slips[host].values()))
         self._missing.set()
         self._changed.set()
@@ -129,11 +128,17 @@ class Herald:
         self._ours.discard(host)
         self._slips.pop(host, None)
         self._told.pop(host, None)
-        self.outbox.release(host)
+        self._release(host)
+
+    def _release(self, host: str, keep: Collection[str] = ()) -> None:
+        """What we say of the host ourselves stays ours."""
+        self.outbox.release(
+            lambda row: row.incident.host == host and row.incident.metric != METRIC and row.id not in keep
+        )
 
     def _show(self, incident: Incident) -> None:
-        self.outbox.desire(incident)
         slip = self._slips.get(incident.host, {}).get(incident.id)
+        self.outbox.desire(incident, told=slip)
         if slip is not None:
             self.outbox.adopt((slip,))
 
@@ -152,7 +157,8 @@ class Herald:
 
     async def _fetch_one(self, host: str, slip: DeliveryState) -> None:
         over = not slip.open and slip.state in ("delivered", "dead")
-        if over or self.outbox.knows(slip.incident, slip.desired):
+        stale = self.outbox.knows(slip.incident, 0)  # from when we wrote for this host before
+        if (over and not stale) or self.outbox.knows(slip.incident, slip.desired):
             return
         row = await self._reader.incident(slip.incident)
         if row is not None and row.host == host and host in self._ours:

@@ -14,11 +14,11 @@ from agent.model import Incident, Transition
 from agent.transport.mqtt import Message
 from agent.transport.wire import IncidentEnvelope, Topic, encode
 
-AGAIN_AFTER = 30.0
+AGAIN_AFTER, FORGOTTEN_AFTER = 30.0, 3600.0
 
 
 class Notices:
-    """`put` as often as one likes, until `done`: one envelope, given again only when it seems to have been lost."""
+    """`put` as often as one likes: one envelope, given again only when it seems to have been lost."""
 
     def __init__(self, take: Callable[[Message], None], clock: Clock) -> None:
         self._take = take
@@ -33,11 +33,9 @@ class Notices:
         message, at = self._given.get(key) or (self._message(incident, transition), float("-inf"))
         if now - at < AGAIN_AFTER:
             return
+        self._given = {other: given for other, given in self._given.items() if now - given[1] < FORGOTTEN_AFTER}
         self._given[key] = message, now
         self._take(message)
-
-    def done(self, incident: str, version: int) -> None:
-        self._given.pop(pair_key(incident, version), None)
 
     def _message(self, incident: Incident, transition: Transition) -> Message:
         """As if retained: it is no sign of life of the host that it is about."""

@@ -37,11 +37,17 @@ def revoke(path: Path, key_id: str) -> None:
         raise ValueError(f"{key_id} is revoked already")
     if not any(key.id == key_id for key in trusted):
         raise ValueError(f"no key {key_id} is trusted here; there are {', '.join(k.id for k in trusted) or 'none'}")
-    lines = [
-        line.replace("trusted", "revoked", 1) if line.split()[:1] == ["trusted"] and f" {key_id}:" in line else line
-        for line in text.splitlines(keepends=True)
-    ]
-    _write(path, "".join(lines))
+    lines = text.splitlines(keepends=True)
+    after = "".join(line.replace("trusted", "revoked", 1) if _names(line, key_id) else line for line in lines)
+    if not any(key.id == key_id for key in parse_keys(after)[1]):
+        raise ValueError(f'the line of {key_id} cannot be rewritten; write "revoked" in place of "trusted" there')
+    _write(path, after)
+
+
+def _names(line: str, key_id: str) -> bool:
+    """Whether this line trusts this very key; what stands behind a # is nobody's."""
+    words = line.partition("#")[0].split()
+    return words[:1] == ["trusted"] and len(words) > 1 and words[1].partition(":")[0] == key_id
 
 
 def write_private(path: Path, text: str) -> None:

@@ -36,6 +36,8 @@ class Handover:
         silence = float(config.takeover_after)
         self._turn = Turn(clock.monotonic(), random.Random(), mode=config.deliver, current=last, silence=silence)
         self._outbox = outbox
+        if self._turn.current != SELF:
+            outbox.pause()  # before anything can begin
         self._state = state
         self._clock = clock
         self._say = say
@@ -47,8 +49,6 @@ class Handover:
 
     async def run(self) -> None:
         """For ever."""
-        if self._turn.current != SELF:
-            await self._outbox.hold()
         while True:
             wanted = self._turn.wanted(self._clock.monotonic())
             if wanted != self._turn.current:

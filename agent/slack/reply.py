@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from agent.alerting.figure import duration
 from agent.model import Incident, Transition, TransitionKind
-from agent.slack.facts import against, lasted, worst
+from agent.slack.facts import against, worst
 from agent.slack.text import plain
 
 _RISEN = "Now {word}: {stands}."
@@ -31,7 +32,7 @@ def reply_line(incident: Incident, transition: Transition) -> str:
         {
             "word": transition.severity.upper(),
             "stands": f"{plain(incident.metric, 200)} {_brings(incident)} {against(incident)}",
-            "lasted": lasted(incident),
+            "lasted": duration(max(0.0, transition.time - incident.started_at)),
             "worst": worst(incident),
             "who": who,
             "taken": f"{who} has it" if who else "Nobody has it yet",
