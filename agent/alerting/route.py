@@ -27,7 +27,7 @@ def route(routes: Sequence[SlackRoute], incident: Incident, default: str, now: f
 
     `severity` is the least that a route takes; the worst that the incident has been counts. `now`: unix seconds.
     """
-    facts = {"host": incident.host, "threshold": incident.threshold, "metric": incident.metric, **incident.labels}
+    facts = {**incident.labels, "host": incident.host, "threshold": incident.threshold, "metric": incident.metric}
     for candidate in routes:
         if Severity(candidate.severity).rank > incident.peak.rank:
             continue

@@ -17,7 +17,7 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which incidents are meant. All patterns must match; "*" stands for anything."""
+    """Which incidents are meant. All patterns must match; "*" stands for anything, but for a label that is not there."""
 
     patterns: tuple[tuple[str, re.Pattern[str]], ...]
 
@@ -46,4 +46,4 @@ class Match:
             "metric": incident.metric,
             "id": incident.id,
         }
-        return all(pattern.fullmatch(facts.get(key, "")) for key, pattern in self.patterns)
+        return all(key in facts and pattern.fullmatch(facts[key]) for key, pattern in self.patterns)
