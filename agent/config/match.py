@@ -17,7 +17,7 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which incidents are meant. All patterns must match; "*" stands for anything, but for a label that is not there."""
+    """Which incidents are meant. All patterns must match; "*" stands for anything, but not for a missing label."""
 
     patterns: tuple[tuple[str, re.Pattern[str]], ...]
 
