@@ -37,6 +37,8 @@ STUCK_AFTER = 15.0
 CLOSE_WITHIN = 5.0
 FRESH = 60.0
 """Seconds after which a sample counts as backlog."""
+AGES = 1024
+"""Of so many that wait, the oldest of them, it is known when they were put."""
 
 
 class Spool:
@@ -61,6 +63,7 @@ class Spool:
         self._pacer_due = 0.0
         self._last_commit = clock.monotonic()
         self._aging: tuple[float, float] | None = None
+        self._put_at: dict[float, float] = {}
         self._ignored = 0
         self._closed = False
         self._waiting = 0
@@ -102,6 +105,8 @@ class Spool:
             over = isinstance(envelope, IncidentEnvelope) and envelope.incident.state == "resolved"
             keep = Retain.FINAL if over else Retain.KEEP
         item = Item(self._epoch, seq, str(topic), encode(envelope), priority, keep, time)
+        if len(self._put_at) < AGES:
+            self._put_at.setdefault(time, self._clock.monotonic())
         if len(item.payload) > self._journal.budget.largest:
             self._lose(item, topic.host, "bytes")
         else:
@@ -237,10 +242,16 @@ class Spool:
         )
 
     def _age(self, oldest: float | None) -> float:
-        """Seconds since then. A clock that is set meanwhile does not age what waits: from first sight on we count."""
+        """Seconds since then. A clock that is set meanwhile does not age what waits: we count from when it was put, and
+        what an earlier process left from first sight on.
+        """
         now = self._clock.monotonic()
         if oldest is None:
             return 0.0
+        while self._put_at and (first := next(iter(self._put_at))) < oldest:
+            del self._put_at[first]
+        if (put_at := self._put_at.get(oldest)) is not None:
+            return now - put_at
         if self._aging is None or self._aging[0] != oldest:
             self._aging = oldest, now - max(0.0, self._clock.now() - oldest)
         return now - self._aging[1]

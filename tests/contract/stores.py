@@ -58,6 +58,10 @@ class Opened:
         async with self.store._engine.connect() as connection:
             return [tuple(row) for row in await connection.execute(text(query))]
 
+    async def run(self, statement: str) -> None:
+        async with self.store._engine.begin() as connection:
+            await connection.execute(text(statement))
+
 
 async def every_incident(db: Opened) -> list[Any]:
     return (await db.store.reader.incidents(limit=1000))[0]

@@ -16,6 +16,8 @@ from tests.contract.stores import EPOCH, T0, Opened, incident, received, roll, s
     [
         sample(2, Metric("m", 1.0), time=1e300),
         pytest.param(sample(2, Metric("m", 1.0), time=1e17), id="time over 64 bits in milliseconds"),
+        pytest.param(sample(2, time=1e17), id="the same without a metric"),
+        pytest.param(sample(2, time=-1.0), id="time before 1970"),
     ],
 )
 async def test_what_the_database_refuses(db: Opened, bad: Received) -> None:

@@ -132,6 +132,28 @@ async def test_a_clock_that_was_ahead_holds_up_nothing(db: Opened) -> None:
     assert len(await db.all("SELECT * FROM samples_1m")) == 60
 
 
+async def test_nothing_is_deleted_before_it_is_rolled_up(db: Opened) -> None:
+    """What came too old to be kept waits for its roll-up; another host's is deleted meanwhile."""
+    await db.store.write(ramp(0, 6, host="db-1"))
+    await roll(db)
+    db.clock.tick(4 * DAY)
+    await db.store.write(ramp(0, 6))
+    assert await db.store.prune(db.clock.now(), KEPT) == 6
+    await roll(db)
+    assert await db.store.prune(db.clock.now(), KEPT) == 6
+    assert await db.all("SELECT count FROM samples_1m") == [(6,), (6,)]
+
+
+async def test_a_time_that_is_none_stops_no_rollup(db: Opened) -> None:
+    """One that an older release let in, without a metric: it is passed over, and the rest is rolled up."""
+    await db.store.write([sample(9999, time=T0)])
+    await db.run("UPDATE envelopes SET time = 1e17")
+    await db.store.write(ramp(0, 6))
+    await roll(db)
+    assert await db.all("SELECT count FROM samples_1m") == [(6,)]
+    assert await db.all("SELECT count FROM samples_1h") == [(6,)]
+
+
 async def test_an_old_straggler_spoils_no_rollup(db: Opened) -> None:
     """A sample from a time whose samples are deleted changes no bucket that is there, and makes one where none is."""
     await db.store.write(ramp(0, 6))

@@ -253,3 +253,16 @@ async def test_a_clock_that_is_set_does_not_age_what_waits(bench, clock) -> None
     clock.tick(30)
     clock.set_back(-3600)
     assert bench.spool.stats().oldest_age == 30.0
+
+
+async def test_a_clock_that_is_set_ages_none_of_those_that_wait(bench, clock) -> None:
+    """Also not who becomes the oldest only after that."""
+    for _ in range(2):
+        bench.sample()
+        await bench.spool.flush()
+        clock.tick(30)
+    clock.set_back(-3600)
+    _, oldest = await bench.send()
+    bench.spool.ack(Ack(EPOCH, oldest.seq))
+    await bench.spool.flush()
+    assert bench.spool.stats().oldest_age == 30.0

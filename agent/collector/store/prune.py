@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Table, delete, select
+import math
+
+from sqlalchemy import Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agent.collector.store.charts import HOURS_ROLLED
+from agent.collector.store.charts import HOURS_ROLLED, MINUTES_ROLLED
 from agent.collector.store.rollup import border, mark
 from agent.collector.store.schema import (
     envelopes,
@@ -32,27 +34,44 @@ class Prune:
     async def run(self, now: float, kept: RetentionConfig) -> int:
         """Deletes all that `kept` says is old; returns the number of rows, identities left out.
 
-        Samples are to be rolled up before.
+        What has yet to be rolled up stays, however old it is.
         """
-        gone = await self._points(samples, "time_ms", border(now, kept.samples) * 1000)
-        gone += await self._points(samples_1m, "bucket", border(now, kept.minutes))
-        gone += await self._points(samples_1h, "bucket", border(now, kept.hours))
+        unrolled = await self._unrolled(MINUTES_ROLLED)
+        gone = await self._points(samples, "time_ms", border(now, kept.samples), unrolled, 1000)
+        unrolled = await self._unrolled(HOURS_ROLLED)
+        gone += await self._points(samples_1m, "bucket", border(now, kept.minutes), unrolled)
+        gone += await self._points(samples_1h, "bucket", border(now, kept.hours), {})
         gone += await self._incidents(now - kept.incidents)
         gone += await self._gaps(now - kept.incidents)
         await self._identities(now - max(kept.samples, IDENTITIES_KEPT))
         return gone
 
-    async def _points(self, table: Table, column: str, before: int) -> int:
+    async def _unrolled(self, name: str) -> dict[int, int]:
+        """By host, the start of the first hour that an envelope beyond this mark touches."""
+        table = envelopes.c
+        async with self._engine.connect() as connection:
+            query = (
+                select(table.host_id, func.min(table.time))
+                .where(table.id > await mark(connection, name), table.kind == "metrics")
+                .group_by(table.host_id)
+            )
+            return {host: max(0, math.floor(time / 3600) * 3600) for host, time in await connection.execute(query)}
+
+    async def _points(self, table: Table, column: str, before: int, unrolled: dict[int, int], unit: int = 1) -> int:
+        """Those from before `before`, and of a host with something unrolled only what is older than that."""
         gone, last = 0, 0
-        next_series = select(series.c.id).order_by(series.c.id).limit(SERIES_AT_ONCE)
+        next_series = select(series.c.id, series.c.host_id).order_by(series.c.id).limit(SERIES_AT_ONCE)
         while True:
             async with self._engine.begin() as connection:
-                ids = list((await connection.execute(next_series.where(series.c.id > last))).scalars())
-                if not ids:
+                bounds: dict[int, list[int]] = {}
+                for number, host in await connection.execute(next_series.where(series.c.id > last)):
+                    bounds.setdefault(min(before, unrolled.get(host, before)), []).append(number)
+                    last = number
+                if not bounds:
                     return gone
-                old = delete(table).where(table.c.series_id.in_(ids), table.c[column] < before)
-                gone += (await connection.execute(old)).rowcount
-            last = ids[-1]
+                for bound, ids in bounds.items():
+                    old = delete(table).where(table.c.series_id.in_(ids), table.c[column] < bound * unit)
+                    gone += (await connection.execute(old)).rowcount
 
     async def _incidents(self, before: float) -> int:
         gone = 0
