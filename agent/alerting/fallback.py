@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 from collections.abc import Callable
 
 import msgspec
 
 from agent.alerting.outbox import Outbox
 from agent.alerting.state import State
+from agent.aside import aside
 from agent.clock import Clock
 from agent.config.schema import FallbackConfig
 from agent.model import Incident, Severity
@@ -90,7 +90,7 @@ async def send(config: FallbackConfig, text: str) -> None:
     async with asyncio.timeout(DEADLINE):
         if config.webhook is not None:
             url = config.webhook.reveal()
-            await _in_thread(lambda: _post(url, text))
+            await aside("fallback", lambda: _post(url, text))
         if config.command:
             await _pipe(config.command, text)
 
@@ -122,24 +122,3 @@ def _post(url: str, text: str) -> None:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own setting
     with urllib.request.urlopen(request, timeout=DEADLINE / 2) as answer:  # noqa: S310
         answer.read(1000)
-
-
-async def _in_thread(call: Callable[[], None]) -> None:
-    """A daemon thread: one that hangs can hold up neither the loop nor our exit."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: Exception | None) -> None:
-        if not future.done():
-            future.set_result(None) if error is None else future.set_exception(error)
-
-    def work() -> None:
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
-            loop.call_soon_threadsafe(settle, error)
-        else:
-            loop.call_soon_threadsafe(settle, None)
-
-    threading.Thread(target=work, name="fallback", daemon=True).start()
-    await future

@@ -12,9 +12,6 @@ import logging
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-import msgspec
 
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, Operation
@@ -105,8 +102,10 @@ class Outbox:
             to = self._route(incident)
             row = self._rows[incident.id] = Delivery(incident, to.channel, to.mention, quiet=bool(incident.muted))
         elif not row.desire(incident):
+            if told is not None:
+                self.adopt((told,))
             return
-        if told is not None:
+        if told is not None and row is not self._busy:  # what a call is about must not change under it
             row.adopt(told)
         self._weather.changed(row)
         if before is None and row.next() == "post" and not row.resolved and not self._held:  # new, or no longer muted
@@ -151,10 +150,6 @@ class Outbox:
                 row.channel, row.mention = to.channel, to.mention
         self._parked = 0.0
         self._wake.set()
-
-    def deliveries(self) -> list[dict[str, Any]]:
-        """Every row as a dictionary of the fields of DeliveryState, oldest incident first."""
-        return [msgspec.structs.asdict(shown) for shown in self.shown()]
 
     # -- one of several writers
 
@@ -319,7 +314,9 @@ class Outbox:
 
     def _remind(self) -> float | None:
         """Have reminded what is due; the seconds until the next."""
-        rows = [row for row in self._rows.values() if row.state == "delivered" and not row.resolved and self._may(row)]
+        calls = any(route.remind_every or route.escalate_after for route in self._routes)
+        watched = (row for row in self._rows.values() if calls or row.incident.flapping)
+        rows = [row for row in watched if row.state == "delivered" and not row.resolved and self._may(row)]
         changed, pause = sweep(rows, self._route, self._clock.now())
         for row in changed:
             self._table.keep(row)

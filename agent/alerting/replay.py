@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import median
 
 from agent.alerting.delivery import Delivery
 from agent.alerting.engine import Engine
@@ -18,6 +17,7 @@ from agent.alerting.memory import Pair, Series
 from agent.alerting.reminders import due, remind
 from agent.alerting.route import route
 from agent.alerting.state import State
+from agent.alerting.trend import median
 from agent.config.schema import MaintenanceConfig, SlackConfig, ThresholdConfig
 from agent.model import Incident, Labels, Metric, MetricKind, ProbeResult, TransitionKind
 

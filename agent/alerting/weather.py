@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from typing import Protocol
 
 from agent.alerting.bulletin import Storm, digest, is_bulletin
 from agent.alerting.delivery import Delivery
@@ -22,10 +21,6 @@ CHILD_GAP = 10.0
 """Seconds between two messages in a storm's thread."""
 
 
-class Rows(Protocol):
-    def __call__(self) -> Iterable[Delivery]: ...
-
-
 class Weather:
     """Asked by the outbox; `show` puts a bulletin into it as if it were an incident, in a channel."""
 
@@ -34,7 +29,7 @@ class Weather:
         state: State,
         clock: Clock,
         rng: random.Random,
-        rows: Rows,
+        rows: Callable[[], Iterable[Delivery]],
         show: Callable[[Incident, str, str], None],
         *,
         storm_after: int = 8,
@@ -62,7 +57,9 @@ class Weather:
         now = self._clock.now()
         storm = self._present(row.channel, now)
         if storm is None:
-            recent = self._recent.setdefault(row.channel, self._remembered(row))
+            if row.channel not in self._recent:
+                self._recent[row.channel] = self._remembered(row)
+            recent = self._recent[row.channel]
             recent.append(self._clock.monotonic())
             if len(recent) <= self._after or recent[-1] - recent[0] > self._within:
                 return
@@ -140,7 +137,7 @@ class Weather:
 
     @property
     def digests(self) -> Collection[str]:
-        """While there are any, nothing else is told: they come before what happened after them."""
+        """While there is one in a channel, nothing else is told there: it comes before what happened after it."""
         return self._digests
 
     def tick(self, *, held: bool) -> None:
@@ -163,7 +160,8 @@ class Weather:
     def _digest(self, channel: str, rows: list[Delivery], before: Delivery | None) -> None:
         now, since = self._clock.now(), self._down or self._clock.now()
         concerned = [row for row in self._rows() if row.channel == channel and not is_bulletin(row.incident)]
-        concerned = [row for row in concerned if row.incident.updated_at >= since or row in rows]
+        waiting = {row.id for row in rows}
+        concerned = [row for row in concerned if row.incident.updated_at >= since or row.id in waiting]
         changed = [row.incident for row in concerned]
         stands = (("minute", int(now // 60)), *((incident.id, incident.version) for incident in changed))
         if (before is not None and before.state in ("sending", "ambiguous")) or self._stands.get(channel) == stands:

@@ -56,7 +56,6 @@ class Herald:
         self._keep = keep
         self.outbox: Outbox
         self.delivering = False
-        self._writers: dict[str, str] = {}
         self._ours: set[str] = set()
         self._slips: dict[str, dict[str, DeliveryState]] = {}
         self._told: dict[str, dict[str, DeliveryState]] = {}
@@ -67,7 +66,6 @@ class Herald:
 
     def deliveries(self, host: str, message: DeliveriesMessage) -> None:
         """Who writes for this host, and how far its messages are."""
-        self._writers[host] = message.writer
         if message.writer == self._lease.writer:
             self._accept(host, message.deliveries)
         elif host in self._ours:
@@ -137,10 +135,7 @@ class Herald:
         )
 
     def _show(self, incident: Incident) -> None:
-        slip = self._slips.get(incident.host, {}).get(incident.id)
-        self.outbox.desire(incident, told=slip)
-        if slip is not None:
-            self.outbox.adopt((slip,))
+        self.outbox.desire(incident, told=self._slips.get(incident.host, {}).get(incident.id))
 
     async def _fetch(self) -> None:
         """Incidents that were handed over, that are not over, and that we have not heard of since our start."""

@@ -234,7 +234,7 @@ class _Service:
         """Once a second: who has grown silent, and is the broker there."""
         while True:
             self._fleet.sweep()
-            self._speech.tick()
+            self._speech.herald.tick()
             self._stats.broker_up = self._link.connected
             self._stats.connects = self._link.connects
             broker = "connected" if self._link.connected else f"away ({self._link.last_error})"

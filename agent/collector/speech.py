@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from agent.alerting.fallback import Fallback
-from agent.alerting.messenger import Messenger
 from agent.alerting.outbox import Outbox
 from agent.alerting.pictures import Pictures
 from agent.alerting.state import State
@@ -24,10 +23,11 @@ from agent.collector.lease import Lease
 from agent.collector.notices import Notices
 from agent.collector.stats import Stats
 from agent.collector.store import Reader
-from agent.config.schema import Config, SlackConfig
+from agent.config.schema import Config
 from agent.errors import TransportError, WireError
 from agent.model import Incident
 from agent.slack import picture
+from agent.slack.speaker import messenger
 from agent.slack.terminal import block
 from agent.transport import wire
 from agent.transport.mqtt import Message, Session
@@ -46,7 +46,7 @@ JUST_OPENED = 90.0
 
 
 class Speech:
-    """`heartbeat` runs once per connection, `run` for ever; `tick` comes once a second, `end` before a clean stop."""
+    """`heartbeat` runs once per connection, `run` for ever; `end` before a clean stop."""
 
     def __init__(self, config: Config, name: str, state: State, ingest: Ingest, clock: Clock) -> None:
         self._clock = clock
@@ -72,7 +72,6 @@ class Speech:
 
     def _join(self, config: Config, ingest: Ingest, fleet: Fleet, reader: Reader, stats: Stats) -> None:
         self._stats = stats
-        self._fleet = fleet
         watch = HostWatch(self._state, self._clock)
         self.herald = herald = Herald(
             self.lease, reader, fleet, watch, self._clock, tell=self._tell, keep=self._notices.put
@@ -87,7 +86,7 @@ class Speech:
             routes=slack.routes,
             storm_after=slack.storm_after,
             storm_within=float(slack.storm_within),
-            on_change=self._changed,
+            on_change=herald.changed,
             may=herald.may,
             on_shown=self._pictures.offer,
         )
@@ -110,9 +109,6 @@ class Speech:
             except Exception:
                 log.exception("what speaks to Slack broke, and begins again")
             await self._clock.sleep(BEGIN_AGAIN)
-
-    def tick(self) -> None:
-        self.herald.tick()
 
     async def heartbeat(self, session: Session) -> None:
         """Until the connection is lost, which others report. Each confirmed one is a while for which we may write."""
@@ -168,23 +164,9 @@ class Speech:
             sent = self._session.post(str(Topic(host, "delivered")), wire.encode(message))
             sent.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
-    def _changed(self) -> None:
-        self.herald.changed()
-
 
 async def _draw(incident: Incident) -> bytes:
     """Of one that has just opened: what the host has sent along is the hour before that, and nothing newer."""
     if incident.updated_at - incident.fired_at > JUST_OPENED:
         return b""
     return await picture.draw(incident)
-
-
-def messenger(slack: SlackConfig) -> Messenger:
-    """Slack where there is a token; else the terminal, where what is said of hosts that are gone can be read."""
-    if slack.bot_token is None:
-        from agent.slack.terminal import TerminalMessenger  # noqa: PLC0415 - one of the two is enough
-
-        return TerminalMessenger(slack.dashboard_url)
-    from agent.slack.sender import SlackMessenger  # noqa: PLC0415
-
-    return SlackMessenger(slack)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from agent.clock import Clock
 from agent.config.schema import ThresholdConfig
 from agent.config.units import Quantity
-from agent.model import Incident, Transition
+from agent.model import DeliveryState, Incident, Transition
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class AlertTest:
         directory: Path,
         clock: Clock,
         emit: Callable[[float], None],
-        deliveries: Callable[[], Sequence[Mapping[str, Any]]],
+        deliveries: Callable[[], Sequence[DeliveryState]],
     ) -> None:
         self._request = str(directory / REQUEST)
         self._answer = directory / ANSWER
@@ -101,7 +100,7 @@ class AlertTest:
     def _proceed(self, account: Account) -> None:
         now = self._clock.now()
         for delivery in self._deliveries():
-            if delivery["incident"] == account.incident:
+            if delivery.incident == account.incident:
                 self._note_delivery(account, delivery, now)
         waited = self._clock.monotonic() - self._began
         if not account.resolved and waited >= HOLD and (account.delivered or waited >= PATIENCE / 2):
@@ -112,11 +111,11 @@ class AlertTest:
         self._write(account)
 
     @staticmethod
-    def _note_delivery(account: Account, delivery: Mapping[str, Any], now: float) -> None:
-        account.channel, account.error = str(delivery["channel"]), str(delivery["error"])
-        if delivery["version"] >= 1 and not account.delivered:
+    def _note_delivery(account: Account, delivery: DeliveryState, now: float) -> None:
+        account.channel, account.error = delivery.channel, delivery.error
+        if delivery.version >= 1 and not account.delivered:
             account.delivered = now
-        if account.resolved and delivery["version"] >= 2 and not account.delivered_resolved:
+        if account.resolved and delivery.version >= 2 and not account.delivered_resolved:
             account.delivered_resolved = now
 
     def _write(self, account: Account) -> None:

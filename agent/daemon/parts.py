@@ -13,11 +13,10 @@ from typing import TextIO
 from agent.alerting.engine import Engine
 from agent.alerting.fallback import Fallback
 from agent.alerting.health import HealthBook
-from agent.alerting.messenger import Messenger
 from agent.alerting.outbox import Outbox
 from agent.alerting.pictures import Pictures
 from agent.clock import Clock
-from agent.config.schema import Config, MqttConfig, SlackConfig, ThresholdConfig
+from agent.config.schema import Config, MqttConfig, ThresholdConfig
 from agent.daemon import alert_test
 from agent.daemon.handover import Handover
 from agent.daemon.inquiry import Tell
@@ -27,6 +26,7 @@ from agent.errors import UnavailableError
 from agent.model import Incident, ProbeResult
 from agent.probing.scheduler import Scheduler
 from agent.slack import picture
+from agent.slack.speaker import messenger
 from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link
 from agent.transport.shipper import Shipper
@@ -126,17 +126,6 @@ class Parts:
 def thresholds(config: Config) -> list[ThresholdConfig]:
     """Those of the file, and the one of `tocsin alert test`."""
     return [*config.thresholds, alert_test.THRESHOLD]
-
-
-def messenger(slack: SlackConfig, output: TextIO | None) -> Messenger:
-    """Slack where there is a token; else the terminal."""
-    if slack.bot_token is None:
-        from agent.slack.terminal import TerminalMessenger  # noqa: PLC0415 - one of the two is enough
-
-        return TerminalMessenger(slack.dashboard_url, output)
-    from agent.slack.sender import SlackMessenger  # noqa: PLC0415
-
-    return SlackMessenger(slack)
 
 
 def _words(incident: Incident) -> str:

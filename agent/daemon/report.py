@@ -34,7 +34,7 @@ class Report:
     def figures(self) -> list[Figure]:
         parts = self._parts
         spool, sent = parts.spool.stats(), parts.shipper.stats
-        states = [delivery["state"] for delivery in parts.outbox.deliveries()]
+        states = [row.state for row in parts.outbox.shown()]
         waiting = sum(state in ("pending", "sending", "ambiguous") for state in states)
         return [
             ("agent.spool_pending", spool.pending, "", "gauge"),

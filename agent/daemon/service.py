@@ -17,12 +17,13 @@ from agent.daemon import alert_test
 from agent.daemon.alert_test import AlertTest
 from agent.daemon.guard import FATAL, guard
 from agent.daemon.intake import Intake
-from agent.daemon.parts import Identity, Parts, link, messenger, thresholds
+from agent.daemon.parts import Identity, Parts, link, thresholds
 from agent.daemon.report import Report
 from agent.daemon.self_probe import Figure, SelfProbe, Vitals
 from agent.daemon.setup import Setup
 from agent.model import Evidence, Incident, Metric, ProbeResult, Transition
 from agent.slack import picture
+from agent.slack.speaker import messenger
 from agent.systemd import Notifier
 from agent.transport import wire
 from agent.transport.spool import Priority
@@ -142,7 +143,7 @@ class Daemon:
         self._report.changed = changed
         self._self_probe = SelfProbe(self._clock, self._vitals, self._figures)
         directory = self.config.agent.state_dir
-        self._alert_test = AlertTest(directory, self._clock, self._emit_test, parts.outbox.deliveries)
+        self._alert_test = AlertTest(directory, self._clock, self._emit_test, parts.outbox.shown)
         self._intake = Intake(
             parts, self.identity, lambda: self._setup, self._clock, line=self._status_line, tell=self._tell
         )

@@ -12,10 +12,11 @@ import errno
 import logging
 import re
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from agent.alerting.messenger import Posted
+from agent.aside import aside
 from agent.config.schema import SlackConfig
 from agent.errors import AmbiguousError, AnewError, ChannelError, DeliveryError, RetryError, TokenError
 from agent.model import Incident, Transition, TransitionKind
@@ -155,7 +156,7 @@ class SlackMessenger:
         given = {name: value for name, value in arguments.items() if value is not None}
         try:
             async with asyncio.timeout(self._timeout + 2):
-                return await _in_thread(lambda: self._request(method, given, json=json))
+                return await aside("slack", lambda: self._request(method, given, json=json))
         except TimeoutError:
             raise AmbiguousError("timeout", f"no answer within {self._timeout:g} s") from None
         except TokenError:
@@ -243,30 +244,3 @@ def _unreachable(reason: object) -> DeliveryError:
     if isinstance(reason, never) or getattr(reason, "errno", None) in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         return RetryError("unreachable", str(reason))
     return AmbiguousError("connection", str(reason))
-
-
-async def _in_thread(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A daemon thread per call: one that hangs can hold up neither the next call nor our exit."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[dict[str, Any]] = loop.create_future()
-
-    def settle(result: dict[str, Any] | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result or {})
-
-    def work() -> None:
-        result: dict[str, Any] | None = None
-        error: BaseException | None = None
-        try:
-            result = call()
-        except BaseException as caught:  # noqa: BLE001  # whatever it is, it belongs to the caller
-            error = caught
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=work, name="slack", daemon=True).start()
-    return await future

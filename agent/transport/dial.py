@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import os
 import socket
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from agent.aside import aside
 from agent.config.schema import MqttConfig
 from agent.errors import TransportError
 
@@ -85,27 +85,10 @@ async def _resolve(broker: Broker) -> list[tuple[Any, ...]]:
     host = broker.host.encode() if broker.host.isascii() else broker.host
     with contextlib.suppress(OSError):
         return socket.getaddrinfo(host, broker.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[tuple[Any, ...]] | OSError] = loop.create_future()
-
-    def deliver(result: list[tuple[Any, ...]] | OSError) -> None:
-        if not answer.done():
-            answer.set_result(result)
-
-    def look_up() -> None:
-        result: list[tuple[Any, ...]] | OSError
-        try:
-            result = socket.getaddrinfo(host, broker.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            result = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(deliver, result)
-
-    threading.Thread(target=look_up, name="resolve", daemon=True).start()
-    found = await answer
-    if isinstance(found, OSError):
-        raise TransportError(f"cannot resolve {broker.host}: {found.strerror or found}")
-    return found
+    try:
+        return await aside("resolve", lambda: socket.getaddrinfo(host, broker.port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError) as error:  # no answer, or nothing that could be asked for
+        raise TransportError(f"cannot resolve {broker.host}: {getattr(error, 'strerror', None) or error}") from error
 
 
 async def _secure(plain: socket.socket, broker: Broker, config: MqttConfig) -> ssl.SSLSocket:

@@ -110,7 +110,7 @@ async def test_a_restart_in_between_changes_nothing(slack: FakeSlack, tmp_path: 
     for index, used in enumerate((85.0, 95.0, 95.0, 85.0, 40.0)):
         async with alerting(tmp_path, slack) as alerts:
             alerts.memory(used)
-            await slack.until(lambda: all(row["state"] == "delivered" for row in alerts.outbox.deliveries()))
+            await slack.until(lambda: all(row.state == "delivered" for row in alerts.outbox.shown()))
             assert len(alerts.engine.incidents()) == (index < 4)
     [said] = slack.messages("#alerts")
     assert said.colour == GREEN
@@ -123,7 +123,7 @@ async def test_429_then_500_then_a_hang_is_delivered_once(slack: FakeSlack, tmp_
     async with alerting(tmp_path, slack) as alerts:
         alerts.memory(85)
         await slack.until(lambda: slack.messages("#alerts"), 30)
-        await slack.until(lambda: alerts.outbox.deliveries()[0]["state"] == "delivered")
+        await slack.until(lambda: alerts.outbox.shown()[0].state == "delivered")
         assert len(slack.messages("#alerts")) == 1
         first, second = slack.calls[:2]
         assert second.at - first.at >= 3
@@ -138,7 +138,7 @@ async def test_a_post_that_may_have_arrived_is_looked_for_first(
     slack.fail(fault)
     async with alerting(tmp_path, slack) as alerts:
         alerts.memory(85)
-        await slack.until(lambda: alerts.outbox.deliveries()[0]["state"] == "delivered", 30)
+        await slack.until(lambda: alerts.outbox.shown()[0].state == "delivered", 30)
     assert len(slack.messages("#alerts")) == 1
     methods = [call.method for call in slack.calls]
     assert methods[:3] == ["chat.postMessage", "conversations.list", "conversations.history"]
@@ -153,7 +153,7 @@ async def test_a_reply_that_may_have_arrived_is_looked_for_in_its_thread(slack: 
         slack.fail(fake.unanswered("chat.postMessage"))
         alerts.memory(40)
         await slack.until(lambda: slack.called("conversations.replies"))
-        await slack.until(lambda: alerts.outbox.deliveries()[0]["state"] == "delivered")
+        await slack.until(lambda: alerts.outbox.shown()[0].state == "delivered")
     [said] = slack.messages("#alerts")
     assert len(slack.replies("#alerts", said.ts)) == 1
 
@@ -195,10 +195,10 @@ async def test_a_refused_token_parks_everything(slack: FakeSlack, tmp_path: Path
     slack.token = "another"
     async with alerting(tmp_path, slack) as alerts:
         alerts.memory(85)
-        await slack.until(lambda: alerts.outbox.deliveries()[0]["error"])
-        [row] = alerts.outbox.deliveries()
-        assert (row["state"], row["error"]) == ("pending", "invalid_auth")
-        assert row["next_try"] == pytest.approx(time.time() + 300, abs=30)
+        await slack.until(lambda: alerts.outbox.shown()[0].error)
+        [row] = alerts.outbox.shown()
+        assert (row.state, row.error) == ("pending", "invalid_auth")
+        assert row.next_try == pytest.approx(time.time() + 300, abs=30)
         assert len(slack.calls) == 1
 
 
@@ -209,9 +209,9 @@ async def test_a_token_that_is_none_is_told_to_nobody(
     monkeypatch.setenv("FAKE_SLACK_TOKEN", "first-line-secret\nsecond")
     async with alerting(tmp_path, slack) as alerts:
         alerts.memory(85)
-        await slack.until(lambda: alerts.outbox.deliveries()[0]["error"])
-        assert alerts.outbox.deliveries()[0]["error"].startswith("invalid_auth")
-        assert "secret" not in repr(alerts.outbox.deliveries())
+        await slack.until(lambda: alerts.outbox.shown()[0].error)
+        assert alerts.outbox.shown()[0].error.startswith("invalid_auth")
+        assert "secret" not in repr(alerts.outbox.shown())
     assert not any("secret" in repr(vars(record)) for record in caplog.records)
 
 
@@ -236,10 +236,10 @@ async def test_slack_away_at_the_start_and_back_later(slack: FakeSlack, tmp_path
     worker = asyncio.create_task(outbox.run())
     alerts = Alerting(engine, outbox)
     alerts.memory(85)
-    await slack.until(lambda: outbox.deliveries()[0]["error"].startswith("unreachable"))
+    await slack.until(lambda: outbox.shown()[0].error.startswith("unreachable"))
     alerts.memory(95)
     messenger._client, messenger._base_url = None, slack.url
-    await slack.until(lambda: outbox.deliveries()[0]["state"] == "delivered")
+    await slack.until(lambda: outbox.shown()[0].state == "delivered")
     worker.cancel()
     await engine.aclose()
     [said] = slack.messages("#alerts")
@@ -255,16 +255,16 @@ async def test_a_token_that_comes_later_takes_over(slack: FakeSlack, tmp_path: P
     worker = asyncio.create_task(outbox.run())
     alerts = Alerting(engine, outbox)
     alerts.memory(85)
-    await slack.until(lambda: outbox.deliveries()[0]["state"] == "delivered")
+    await slack.until(lambda: outbox.shown()[0].state == "delivered")
     alerts.memory(95)
     await slack.until(lambda: "[CRITICAL: Memory on web-1]" in printed.getvalue())
     worker.cancel()
     await engine.aclose()
     assert printed.getvalue().startswith("[WARNING: Memory on web-1]\n")
-    assert outbox.deliveries()[0]["channel"] == "terminal", "nobody in Slack was told"
+    assert outbox.shown()[0].channel == "terminal", "nobody in Slack was told"
     async with alerting(tmp_path, slack) as alerts:
         alerts.memory(40)
-        await slack.until(lambda: alerts.outbox.deliveries()[0]["state"] == "delivered")
+        await slack.until(lambda: alerts.outbox.shown()[0].state == "delivered")
     [said] = slack.messages("#alerts")
     assert said.colour == GREEN
 
@@ -309,7 +309,7 @@ _VICTIM = """
         metrics = (gauge("memory.used_percent", float(sys.argv[3]), "percent"),)
         for incident, _ in engine.observe(ProbeResult("memory", time.time(), "ok", 0.001, metrics)):
             outbox.desire(incident)
-        while not all(row["state"] == "delivered" for row in outbox.deliveries()):
+        while not all(row.state == "delivered" for row in outbox.shown()):
             await asyncio.sleep(0.005)
         print("delivered", flush=True)
         await worker

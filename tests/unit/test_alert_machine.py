@@ -318,8 +318,8 @@ class OutboxMachine(RuleBasedStateMachine):
         ts = data.draw(st.sampled_from(parents))
         incident = next(i for i in self.incidents if i.id == self.channel.messages[ts]["incident"])
         if incident.state == "open" and all(said["thread"] != ts for said in self.channel.messages.values()):
-            row = next(row for row in self.outbox.deliveries() if row["incident"] == incident.id)
-            if row["state"] == "delivered":
+            row = next(row for row in self.outbox.shown() if row.incident == incident.id)
+            if row.state == "delivered":
                 del self.channel.messages[ts]
                 self.removed.add(incident.id)
 
@@ -349,7 +349,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.play(self.clock.advance(1500))
         parents = [said for said in self.channel.messages.values() if said["own"]]
         shown = {said["incident"]: said["version"] for said in parents}
-        states = {row["incident"]: row["state"] for row in self.outbox.deliveries()}
+        states = {row.incident: row.state for row in self.outbox.shown()}
         for incident in self.incidents:
             assert states[incident.id] in ("delivered", "untold")
             if states[incident.id] == "untold":

@@ -17,7 +17,7 @@ from agent.alerting.route import Destination, route
 from agent.alerting.state import State
 from agent.config.schema import SlackRoute
 from agent.errors import AmbiguousError, ChannelError, DeliveryError, RetryError, ShrinkError, TokenError
-from agent.model import Incident, Severity, Transition
+from agent.model import DeliveryState, Incident, Severity, Transition
 from agent.slack.errors import answer_error, error_of
 from tests.fakes.clock import ManualClock, settle
 
@@ -103,8 +103,8 @@ class Bench:
         await asyncio.gather(self.worker, return_exceptions=True)
 
     @property
-    def row(self) -> dict[str, Any]:
-        return self.outbox.deliveries()[0]
+    def row(self) -> DeliveryState:
+        return self.outbox.shown()[0]
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ async def test_the_first_message_goes_out_at_once(bench: Bench) -> None:
     """Without any time passing."""
     await bench.desire(incident())
     assert bench.slack.calls == [("post", 0.0, "#alerts")]
-    assert (bench.row["state"], bench.row["version"], bench.row["channel"]) == ("delivered", 1, "Calerts")
+    assert (bench.row.state, bench.row.version, bench.row.channel) == ("delivered", 1, "Calerts")
     assert bench.changes > 0
 
 
@@ -198,7 +198,7 @@ async def test_what_is_over_before_it_was_told_is_told_once(bench: Bench, clock:
     await bench.desire(after(seen, None))
     await clock.advance(5)
     assert bench.slack.whats == ["post", "post"]
-    assert (bench.row["state"], bench.row["version"]) == ("delivered", 2)
+    assert (bench.row.state, bench.row.version) == ("delivered", 2)
 
 
 async def test_retry_after_holds_for_every_post_and_over_a_restart(bench: Bench, clock: ManualClock) -> None:
@@ -227,7 +227,7 @@ async def test_back_off_doubles_up_to_five_minutes_and_never_ends(bench: Bench, 
     assert min(gaps[12:]) >= 240
     bench.slack.errors = []
     await clock.advance(305)
-    assert bench.row["state"] == "delivered"
+    assert bench.row.state == "delivered"
 
 
 async def test_a_success_frees_the_others(bench: Bench, clock: ManualClock) -> None:
@@ -235,11 +235,11 @@ async def test_a_success_frees_the_others(bench: Bench, clock: ManualClock) -> N
     bench.slack.errors = [RetryError("unreachable")] * 12
     await bench.desire(incident(1))
     await clock.advance(400)
-    assert bench.row["state"] == "pending"
+    assert bench.row.state == "pending"
     bench.slack.errors = [RetryError("unreachable")]
     await bench.desire(incident(2))
     await clock.advance(5)
-    assert [row["state"] for row in bench.outbox.deliveries()] == ["delivered", "delivered"]
+    assert [row.state for row in bench.outbox.shown()] == ["delivered", "delivered"]
 
 
 async def test_a_refused_token_parks_all_until_it_is_tried_again(bench: Bench, clock: ManualClock) -> None:
@@ -252,7 +252,7 @@ async def test_a_refused_token_parks_all_until_it_is_tried_again(bench: Bench, c
     await clock.advance(2)
     assert bench.slack.whats == ["post", "post"]
     await clock.advance(305)
-    assert [row["state"] for row in bench.outbox.deliveries()] == ["delivered", "delivered"]
+    assert [row.state for row in bench.outbox.shown()] == ["delivered", "delivered"]
 
 
 async def test_a_default_channel_at_fault_is_tried_again(bench: Bench, clock: ManualClock) -> None:
@@ -262,7 +262,7 @@ async def test_a_default_channel_at_fault_is_tried_again(bench: Bench, clock: Ma
     await clock.advance(299)
     assert bench.slack.whats == ["post"]
     await clock.advance(2)
-    assert bench.row["state"] == "delivered"
+    assert bench.row.state == "delivered"
 
 
 async def test_what_cannot_be_looked_for_is_sent_again(bench: Bench, clock: ManualClock) -> None:
@@ -279,10 +279,10 @@ async def test_refused_even_when_small_is_dead_until_there_is_news(bench: Bench,
     seen = await bench.desire(incident())
     await clock.advance(1000)
     assert bench.slack.small == [False, True]
-    assert bench.row["state"] == "dead"
+    assert bench.row.state == "dead"
     await bench.desire(after(seen, Severity.CRITICAL))
     await clock.advance(2)
-    assert bench.row["state"] == "delivered"
+    assert bench.row.state == "delivered"
 
 
 async def test_a_fault_of_ours_does_not_end_delivery(bench: Bench, clock: ManualClock) -> None:
@@ -291,7 +291,7 @@ async def test_a_fault_of_ours_does_not_end_delivery(bench: Bench, clock: Manual
     await bench.desire(incident(1))
     await bench.desire(incident(2))
     await clock.advance(10)
-    assert [row["state"] for row in bench.outbox.deliveries()] == ["delivered", "delivered"]
+    assert [row.state for row in bench.outbox.shown()] == ["delivered", "delivered"]
 
 
 async def test_old_deliveries_are_forgotten(bench: Bench, clock: ManualClock) -> None:
@@ -303,7 +303,7 @@ async def test_old_deliveries_are_forgotten(bench: Bench, clock: ManualClock) ->
     await clock.advance(90_000)
     await bench.desire(incident(3))
     await clock.advance(2)
-    assert [row["incident"] for row in bench.outbox.deliveries()] == ["inc_2", "inc_3"]
+    assert [row.incident for row in bench.outbox.shown()] == ["inc_2", "inc_3"]
 
 
 def test_routes_go_by_severity_and_labels() -> None:

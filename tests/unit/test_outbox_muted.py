@@ -34,7 +34,7 @@ async def test_what_was_muted_all_its_life_is_never_told(bench: Bench, clock: Ma
     await bench.desire(msgspec.structs.replace(over, version=3, muted=""))
     await clock.advance(60)
     assert bench.slack.calls == []
-    assert bench.row["state"] == "untold"
+    assert bench.row.state == "untold"
 
 
 async def test_many_that_are_unmuted_at_once_are_a_storm(bench: Bench, clock: ManualClock) -> None:

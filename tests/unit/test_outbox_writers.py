@@ -30,7 +30,7 @@ async def test_what_is_muted_is_not_told_until_it_is_so_no_more(bench: Bench, cl
     assert bench.slack.whats == ["post", "edit"]
     await bench.stop()
     bench.start()
-    assert {row["incident"]: row["state"] for row in bench.outbox.deliveries()}["inc_1"] == "delivered"
+    assert {row.incident: row.state for row in bench.outbox.shown()}["inc_1"] == "delivered"
 
 
 async def test_held_it_begins_nothing_and_gently_it_goes_slowly(bench: Bench, clock: ManualClock) -> None:
@@ -65,7 +65,7 @@ async def test_hold_waits_for_the_call_under_way(bench: Bench) -> None:
     go.set()
     await holding
     assert not bench.outbox.busy
-    assert bench.row["state"] == "delivered"
+    assert bench.row.state == "delivered"
 
 
 async def test_only_what_it_may(bench: Bench, clock: ManualClock) -> None:
@@ -74,7 +74,7 @@ async def test_only_what_it_may(bench: Bench, clock: ManualClock) -> None:
     await clock.advance(5)
     assert bench.slack.calls == []
     bench.outbox.release(lambda row: row.incident.host == "web-1")
-    assert bench.outbox.deliveries() == []
+    assert bench.outbox.shown() == []
 
 
 async def test_after_doubt_it_looks_before_it_posts(bench: Bench, clock: ManualClock) -> None:

@@ -91,7 +91,7 @@ async def test_a_storm_is_one_message_with_a_thread(bench: Bench, clock: ManualC
     children = [incident for ts, incident in reader.standing.items() if reader.threads[ts] is not None]
     assert all(child.severity is Severity.CRITICAL for child in children)
     await clock.advance(300 * 10)
-    assert all(row["state"] == "delivered" for row in bench.outbox.deliveries())
+    assert all(row.state == "delivered" for row in bench.outbox.shown())
     assert {incident.id for incident in reader.standing.values()} >= {f"inc_{number:04}" for number in range(300)}
 
 
