@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from agent.plugin import Duration, Metric, Options, Probe, Thread, action, read_file
-from plugins.disk.mounts import Mount, distinct, parse
+from plugins.disk.mounts import Mount, distinct, mounted
 
 _PSEUDO = (
     *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs"),
@@ -49,8 +49,7 @@ class Disk(Probe):
     async def collect(self) -> list[Metric]:
         mountinfo = read_file(self._path)
         if mountinfo != self._mountinfo:
-            wanted = [mount for mount in parse(mountinfo) if self._wanted(mount)]
-            self._mountinfo, self._mounts = mountinfo, distinct(wanted)
+            self._mountinfo, self._mounts = mountinfo, self._watched(mountinfo)
         started = [
             self._start(mount.path) for mount in self._mounts if mount.may_hang and mount.path not in self._calls
         ]
@@ -70,9 +69,7 @@ class Disk(Probe):
     async def largest(self, about: str) -> list[str]:
         from plugins.disk.largest import chosen, report  # noqa: PLC0415 - only who asks has it in memory
 
-        local = [
-            mount for mount in distinct(parse(read_file(self._path))) if self._wanted(mount) and not mount.may_hang
-        ]
+        local = [mount for mount in self._watched(read_file(self._path)) if not mount.may_hang]
         mount = chosen(local, about, self._statvfs)
         return await self.in_thread(report, mount)
 
@@ -80,6 +77,9 @@ class Disk(Probe):
         for call in self._calls.values():
             call.cancel()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
+
+    def _watched(self, mountinfo: bytes) -> list[Mount]:
+        return distinct([mount for mount in mounted(mountinfo) if self._wanted(mount)])
 
     def _wanted(self, mount: Mount) -> bool:
         return mount.type not in self.options.exclude_types and not any(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.plugin import printable
 
@@ -31,6 +33,15 @@ class Mount:
     @property
     def may_hang(self) -> bool:
         return self.type in _NETWORK or self.type.startswith("fuse")
+
+
+def mounted(mountinfo: bytes) -> list[Mount]:
+    """What `parse` finds, and the root always: in a changed root (chroot) it cannot be seen as a mount."""
+    mounts = parse(mountinfo)
+    if not any(mount.path == b"/" for mount in mounts):
+        device = Path("/").stat().st_dev
+        mounts.append(Mount(b"/", "unknown", b"%d:%d" % (os.major(device), os.minor(device)), whole=False))
+    return mounts
 
 
 def parse(mountinfo: bytes) -> list[Mount]:

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from agent.plugin import Duration
-from plugins.disk import DiskOptions
+from plugins.disk import Disk, DiskOptions
 from plugins.disk.mounts import distinct, parse
 from tests.plugins.recorded import collect_until, filled, values
 
@@ -193,3 +193,11 @@ def test_the_whole_goes_before_a_part_of_it():
     """Of two mounts of one file system the whole is kept, even where its path is the longer one."""
     parsed = parse(b"1 0 8:1 /part /p rw - ext4 /dev/a rw\n2 0 8:1 / /the/whole rw - ext4 /dev/a rw\n")
     assert [mount.path for mount in distinct(parsed)] == [b"/the/whole"]
+
+
+async def test_in_a_changed_root_the_root_is_watched_all_the_same(tmp_path):
+    """There /proc/self/mountinfo tells nothing of what stands under the root: only of what is mounted below it."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/mountinfo").write_text("30 20 0:21 / /proc rw,nosuid - proc proc rw\n")
+    probe = Disk(DiskOptions(), proc=str(tmp_path), statvfs=lambda _path: filled())
+    assert mounts(await probe.collect()) == {"/"}
