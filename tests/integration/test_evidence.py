@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+
 import pytest
 
 from tests.fakes.slack import FakeSlack
@@ -72,7 +77,7 @@ async def test_what_is_found_out_later_is_edited_into_the_message(make: Make) ->
 @pytest.mark.services
 async def test_suspects_are_in_the_first_message(make: Make) -> None:
     """What the probes have just measured needs no look: who takes the CPU stands there at once."""
-    async with FakeSlack() as slack:
+    async with FakeSlack() as slack, spinning():
         slack.add_channel("#alerts")
         busy = '[probes.processes]\ninterval = "300ms"\n[probes.cpu]\ninterval = "300ms"\n'
         agent = make(f"mqtt://127.0.0.1:{free_port()}", slack=slack, more=busy)
@@ -81,3 +86,14 @@ async def test_suspects_are_in_the_first_message(make: Make) -> None:
         await slack.until(lambda: slack.messages("#alerts"))
         assert "Top processes by CPU" in str(slack.called("chat.postMessage")[0].arguments["attachments"])
         assert await agent.stop() < 10
+
+
+@contextlib.asynccontextmanager
+async def spinning() -> AsyncIterator[None]:
+    """Somebody takes the CPU: on an idle machine there would be no suspect in most samples."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass")
+    try:
+        yield
+    finally:
+        process.kill()
+        await process.wait()
