@@ -27,6 +27,7 @@ from agent.collector.stats import Stats
 from agent.collector.store import HostRow, Reader, Store
 from agent.collector.web import make_app
 from agent.config.schema import Config
+from agent.ending import end
 from agent.errors import ConfigError, RefusedError, StoreError, UnavailableError
 from agent.systemd import Notifier
 from agent.transport import wire
@@ -161,14 +162,12 @@ class _Service:
             others = [group.create_task(work()) for work in works]
             await stop.wait()
             await self._speech.end()
-            link.cancel()
+            await end([link])
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait({link})
                 async with asyncio.timeout(LAST_COMMIT):
                     await self._ingest.idle()
                     await self._save()
-            for task in others:
-                task.cancel()
+            await end(others)
 
     async def _session(self, session: Session) -> None:
         """One connection to the broker, until it is lost (TransportError)."""
@@ -178,8 +177,7 @@ class _Service:
             await self._ingest.receive(session)
         finally:
             self._office.fanout.session = None
-            heartbeat.cancel()
-            await asyncio.wait({heartbeat})
+            await end([heartbeat])
 
     async def _stored(self) -> None:
         """Everything that needs the database, once it is there."""

@@ -21,6 +21,7 @@ import aiomqtt
 
 from agent.clock import Clock
 from agent.config.schema import MqttConfig
+from agent.ending import end
 from agent.errors import DeniedError, TransportError
 from agent.transport.backoff import Backoff
 from agent.transport.dial import dial, parse_url
@@ -243,7 +244,7 @@ class _Client(aiomqtt.Client):
             await asyncio.wait({self._connected})  # not awaited itself: a deadline would cancel it under aiomqtt
             self._connected.result()
             for topic in subscriptions:
-                codes = await self.subscribe(topic, qos=1)
+                codes = await self.listen(topic)
                 if any((code if isinstance(code, int) else code.value) >= 128 for code in codes):
                     raise TransportError(f"the broker refused the subscription to {topic}")
         except (aiomqtt.MqttError, OSError) as error:
@@ -264,10 +265,15 @@ class _Client(aiomqtt.Client):
             self._watch = loop.call_later(self._patience, self._check)
         return future
 
-    def listen(self, topic: str) -> None:
+    def listen(self, topic: str) -> asyncio.Future[Any]:
+        """What the broker grants. Not aiomqtt's `subscribe`, whose wait_for can lose a cancellation."""
+        granted = asyncio.get_running_loop().create_future()
         _, mid = self._client.subscribe(topic, 1)
-        if mid is not None:
-            self._pending_subscribes[mid] = asyncio.get_running_loop().create_future()
+        if mid is None:
+            granted.set_result([128])
+        else:
+            self._pending_subscribes[mid] = granted
+        return granted
 
     def _check(self) -> None:
         """A broker that has not answered the oldest publish in time hangs: long before its keepalive says so."""
@@ -384,9 +390,7 @@ def _reason(error: BaseException) -> str:
 
 
 async def _end(task: asyncio.Future[None]) -> None:
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
+    await end([task])
     if not task.cancelled():
         task.exception()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from agent.clock import Clock
+from agent.ending import end
 from agent.errors import DeniedError, WireError
 from agent.transport.inbox import Message
 from agent.transport.item import Item, Retain
@@ -172,8 +173,7 @@ class Shipper:
         try:
             await self._send(session, receiver)
         finally:
-            receiver.cancel()
-            await asyncio.wait({receiver})
+            await end([receiver])
 
     async def _send(self, session: SessionLike, receiver: asyncio.Future[None]) -> None:
         while not receiver.done():

@@ -18,6 +18,7 @@ from agent.config.schema import MqttConfig
 from agent.config.secret import Secret
 from agent.config.units import Duration
 from agent.errors import TransportError
+from agent.transport import mqtt
 from agent.transport.mqtt import Backoff, Link, Message, Session
 from tests.services import Mosquitto, eventually, free_port, running
 
@@ -384,3 +385,14 @@ def test_backoff_is_full_jitter():
         assert 0 <= min(pauses) < bound * 0.01
         assert bound * 0.99 < max(pauses) <= bound
         assert abs(sum(pauses) / len(pauses) - bound / 2) < bound * 0.05
+
+
+async def test_an_end_in_the_moment_of_the_subscription_is_an_end(mosquitto, monkeypatch):
+    """There asyncio.wait_for, under aiomqtt, loses the cancellation on Python 3.11; who stops us waits for ever."""
+    heard = mqtt._Client._on_subscribe
+    monkeypatch.setattr(mqtt._Client, "_on_subscribe", lambda *what: (heard(*what), task.cancel()))
+    link = link_to(mosquitto.url, "a")
+    task = asyncio.create_task(link.run(Talk(link).on_session))
+    await asyncio.wait({task}, timeout=3)
+    assert task.cancelled()
+    assert not link.connected
