@@ -14,8 +14,10 @@ BOOT     := systemd-nspawn:systemd-container debootstrap:debootstrap
 # Whom the benchmarks measure beside us.
 PEERS    := collectd:collectd-core
 
-N    ?= 200
-ARGS ?=
+N       ?= 200
+ARGS    ?=
+# The tests mostly wait for servers, so two of them at a time; `make test ARGS=-n0` for one, as with --pdb.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt bench chaos test-systemd lock clean services
@@ -28,7 +30,7 @@ run: $(STAMP) ## broker, collector, dashboard and agent on this machine, until C
 	@$(BIN)/tocsin up $(ARGS)
 
 test: $(STAMP) services ## every test but the booted container; ARGS="-k spool" for some
-	@$(BIN)/python -m pytest -m "not systemd" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not systemd" $(ARGS)
 
 test-systemd: $(STAMP) ## the wheel, the units and the watchdog in a really booted systemd (root only)
 	@tests/install-services $(BOOT)

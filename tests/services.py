@@ -47,10 +47,10 @@ def program(name: str, package: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody holds now; never the same twice in one run."""
-    base = 20000 + os.getpid() % 200 * 60
+    """A loopback port that nobody holds now; never the same twice in one run, whichever worker asks."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        port = base + next(_ports) % 12000
+        port = 20000 + worker * 3000 + (os.getpid() % 50 * 60 + next(_ports)) % 3000
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

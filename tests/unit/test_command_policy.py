@@ -111,6 +111,7 @@ def test_a_revocation_holds_at_once(host: Host) -> None:
         f"trusted {ONE} {TWO}\n",
         "trusted\n",
     ],
+    ids=["too many", "unknown word", "short key", "bad name", "two in a line", "no key"],
 )
 def test_a_faulty_keys_file_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected|at most 2"):
