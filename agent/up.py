@@ -106,7 +106,12 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _reload(daemon: Daemon, options: Options) -> None:
     try:
-        daemon.reload(_prepare(options))
+        setup = _prepare(options)
+        before, after = daemon.config, setup.config
+        daemon.reload(setup)
+        for key in ("collector", "commands", "mqtt", "slack"):
+            if getattr(before, key) != getattr(after, key):
+                log.warning("a change takes hold for the collector with the next start only", extra={"key": key})
     except (ConfigError, PluginError, UsageError) as error:
         for line in str(error).splitlines():
             log.error("configuration is faulty, keeping the last good one", extra={"fault": line})

@@ -52,6 +52,11 @@ class Weather:
 
     # -- storms
 
+    def limit(self, storm_after: int, storm_within: float) -> None:
+        """Another configuration, from the next incident on; a storm that is on stays one."""
+        self._after, self._within = storm_after, storm_within
+        self._recent = {channel: deque(times, maxlen=storm_after + 1) for channel, times in self._recent.items()}
+
     def opened(self, row: Delivery) -> None:
         """A new incident is to be told in the row's channel: by itself, or in a storm's thread."""
         now = self._clock.now()

@@ -47,6 +47,10 @@ class Handover:
         """Who writes to Slack for this host: "" itself, else "<collector>/<session>"."""
         return self._turn.current
 
+    def reload(self, config: SlackConfig) -> None:
+        """Another configuration; `run` brings about what follows from it. A shorter `takeover_after` is not taken."""
+        self._turn.reload(config.deliver, float(config.takeover_after))
+
     async def run(self) -> None:
         """For ever."""
         while True:

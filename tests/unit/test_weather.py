@@ -128,6 +128,26 @@ async def test_eight_in_a_minute_are_no_storm(bench: Bench, clock: ManualClock, 
     assert not any(incident.metric == "storm" for incident in reader.standing.values())
 
 
+async def test_what_a_storm_is_may_change(bench: Bench, clock: ManualClock, reader: Reader) -> None:
+    """At a reload, in both directions; what opened before it counts."""
+    bench.outbox.reroute("#alerts", [], (4, 60.0))
+    for number in range(4):
+        await bench.desire(many(number, clock))
+        await clock.advance(2)
+    bench.outbox.reroute("#alerts", [], (5, 60.0))
+    await bench.desire(many(4, clock))
+    await clock.advance(2)
+    assert not any(incident.metric == "storm" for incident in reader.standing.values())
+    bench.outbox.reroute("#alerts", [], (3, 5.0))
+    await bench.desire(many(5, clock))
+    await clock.advance(10)
+    assert not any(incident.metric == "storm" for incident in reader.standing.values())
+    bench.outbox.reroute("#alerts", [], (3, 60.0))
+    await bench.desire(many(6, clock))
+    await clock.advance(10)
+    assert any(incident.metric == "storm" for incident in reader.standing.values())
+
+
 async def test_after_six_hours_one_digest_and_what_still_stands(
     bench: Bench, clock: ManualClock, reader: Reader
 ) -> None:
