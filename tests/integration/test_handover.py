@@ -98,7 +98,7 @@ async def test_a_collector_that_stops_hands_back_at_once(
 
 
 async def test_a_reload_changes_who_writes(make: Make, mosquitto: Mosquitto, slack: FakeSlack, tmp_path: Path) -> None:
-    """To the host itself, over a while in which nobody writes; and back to the collector."""
+    """To the host itself, over a while in which nobody writes; and back to the collector, whose routes it compares."""
     collector = Collector(tmp_path, mosquitto.url, slack, table(slack))
     collector.start()
     agent = make(mosquitto.url, slack=slack, more='takeover_after = "2s"')
@@ -115,6 +115,10 @@ async def test_a_reload_changes_who_writes(make: Make, mosquitto: Mosquitto, sla
         agent.config.write_text(auto)
         agent.signal(signal.SIGHUP)
         await agent.says("before=itself", 2)
+        assert "channel or routes" not in agent.log
+        agent.config.write_text(auto.replace('after = "2s"', 'after = "2s"\nchannel = "#other"'))
+        agent.signal(signal.SIGHUP)
+        await agent.says("the collector's [slack] channel or routes are not those of this host")
         agent.level.write_text("10")
         await slack.until(lambda: slack.messages("#alerts")[0].text.startswith("RESOLVED"), 20)
         assert len(slack.messages("#alerts")) == 1
