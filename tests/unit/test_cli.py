@@ -200,6 +200,18 @@ def test_a_reload_that_would_open_the_dashboard_is_refused(
     assert "keeping the last good one" in caplog.text
 
 
+def test_a_reload_names_what_the_collector_beside_it_does_not_take_over(
+    config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = up.Options(config=config)
+    taken: list[Any] = []
+    daemon = cast("Any", SimpleNamespace(config=up._prepare(options).config, reload=taken.append))
+    config.write_text(config.read_text() + '[slack]\nchannel = "#other"\n')
+    up._reload(daemon, options)
+    assert taken[0].config.slack.channel == "#other"
+    assert [vars(record)["key"] for record in caplog.records] == ["slack"]
+
+
 @pytest.mark.parametrize(
     ("command", "module"),
     [("run", "agent.daemon.main"), ("up", "agent.up"), ("collect", "agent.collector.service")],
