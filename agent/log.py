@@ -73,7 +73,7 @@ def setup(level: int = logging.INFO, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     logging.raiseExceptions = False  # a log that cannot be written must not be complained about in the log
     # Their own news about every firing or frame is not ours.
-    for chatty in ("apscheduler", "aiomqtt", "asyncio", "slack_sdk", "urllib3", "amqtt", "transitions"):
+    for chatty in ("alembic", "apscheduler", "aiomqtt", "asyncio", "slack_sdk", "urllib3", "amqtt", "transitions"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -147,7 +147,7 @@ class Probe:
     async def evidence(self, metric: str, labels: Labels) -> list[Evidence]:
         """What is likely behind it, when this series of the probe's own has just crossed a threshold.
 
-        The message has gone out by then and is edited. At most one call at a time, of 5 s at most,
+        The message has gone out by then and is edited. At most one call at a time, of 10 s at most,
         but a `collect` may begin meanwhile. By default there is none.
         """
         del metric, labels

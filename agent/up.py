@@ -25,7 +25,7 @@ from agent.config.units import Duration
 from agent.daemon.main import PRIVATE
 from agent.daemon.service import Daemon
 from agent.daemon.setup import Setup, prepare
-from agent.errors import ConfigError, PluginError, UnavailableError, UsageError
+from agent.errors import ConfigError, PluginError, SpoolError, UnavailableError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +56,19 @@ def default_state_dir() -> Path:
 
 
 def main(options: Options) -> None:
-    """Run until SIGTERM or SIGINT. UsageError, ConfigError and UnavailableError (a port) before anything is started."""
+    """Run until SIGTERM or SIGINT. UsageError, ConfigError and UnavailableError (a port) before anything is started,
+    UnavailableError also for a state directory that another process uses.
+    """
     logs.setup(logging.WARNING)
     os.umask(PRIVATE)
     setup = _prepare(options)
     for listen, option in ((setup.config.collector.listen, "--listen"), (_mqtt(options, setup.config), "--mqtt")):
         _must_be_free(listen, option)
     with logs.contained() as output:
-        asyncio.run(_until_signalled(setup, options, output))
+        try:
+            asyncio.run(_until_signalled(setup, options, output))
+        except SpoolError as error:
+            raise UnavailableError(f"{error}; choose another directory with --state-dir DIR") from error
 
 
 async def run(
@@ -106,7 +111,12 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _reload(daemon: Daemon, options: Options) -> None:
     try:
-        daemon.reload(_prepare(options))
+        setup = _prepare(options)
+        before, after = daemon.config, setup.config
+        daemon.reload(setup)
+        for key in ("collector", "commands", "mqtt", "slack"):
+            if getattr(before, key) != getattr(after, key):
+                log.warning("a change takes hold for the collector with the next start only", extra={"key": key})
     except (ConfigError, PluginError, UsageError) as error:
         for line in str(error).splitlines():
             log.error("configuration is faulty, keeping the last good one", extra={"fault": line})

@@ -55,6 +55,8 @@ class Delivery(msgspec.Struct):
     snoozed_until: float = 0.0
     flapped_at: float = 0.0
     """When its thread was last to be told that it flaps."""
+    since: float = 0.0
+    """When it opened, by a clock that was set back after it had."""
 
     @property
     def id(self) -> str:

@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from agent.alerting.incident import new_token
 from agent.alerting.silence import MOST, Silence, check
 from agent.alerting.state import State
@@ -95,8 +97,12 @@ class Muting:
         self._state.put({("silence", silence_id): None})
 
     def expire(self) -> None:
-        """Forget silences whose time is over."""
+        """Forget silences whose time is over. Where the clock was set back to before one was made, it begins anew."""
         now = self._clock.now()
+        for silence, match in [pair for pair in self._silences.values() if pair[0].created_at > now]:
+            again = replace(silence, created_at=now, until=now + silence.until - silence.created_at)
+            self._silences[silence.id] = again, match
+            self._state.put({("silence", silence.id): again})
         for silence_id in [key for key, (silence, _) in self._silences.items() if silence.until <= now]:
             self.remove(silence_id)
 

@@ -141,9 +141,11 @@ class Outbox:
     def _route(self, incident: Incident) -> Destination:
         return route(self._routes, incident, self._default, self._clock.now())
 
-    def reroute(self, channel: str, routes: Sequence[SlackRoute]) -> None:
-        """A new configuration; holds for incidents that have not been told yet."""
+    def reroute(self, channel: str, routes: Sequence[SlackRoute], storms: tuple[int, float] | None = None) -> None:
+        """A new configuration; holds for incidents that have not been told yet. `storms`: how many within what time."""
         self._default, self._routes = channel, tuple(routes)
+        if storms is not None:
+            self._weather.limit(*storms)
         for row in self._rows.values():
             if not row.ts and not row.doing and not row.bulletin:
                 to = self._route(row.incident)

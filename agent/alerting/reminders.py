@@ -1,6 +1,7 @@
 """When nobody has taken an incident: a reminder in its thread, and once a word to somebody else. Pure.
 
-While it flaps an hourly word that it still does takes the place of the reminder.
+While it flaps an hourly word that it still does takes the place of the reminder. All times are of the wall clock, which
+may be set back: one that lies in the future then counts as now, so that one period is lost and not weeks.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from collections.abc import Callable, Iterable
 
 from agent.alerting.delivery import Delivery
 from agent.alerting.route import Destination
+from agent.alerting.silence import LONGEST
 from agent.model import Incident, Transition, TransitionKind
 
 SLOWEST = 86400.0
 FLAPPING_EVERY = 3600.0
+LOOK_AGAIN = 300.0
+"""Seconds at most between two looks at the wall clock while something is to come."""
 
 
 def due(row: Delivery, to: Destination) -> float | None:
@@ -23,19 +27,19 @@ def due(row: Delivery, to: Destination) -> float | None:
         return None
     moments = []
     if to.escalate_after is not None and not row.escalated:
-        moments.append(incident.fired_at + to.escalate_after)
+        moments.append(_since(row) + to.escalate_after)
     if incident.flapping:
         moments.append(_flapped(row) + FLAPPING_EVERY)
     elif to.remind_every is not None:
         pause = min(SLOWEST, to.remind_every * 2.0 ** min(row.reminded, 30))
-        moments.append((row.reminded_at or incident.fired_at) + pause)
+        moments.append((row.reminded_at or _since(row)) + pause)
     return max(min(moments), row.snoozed_until) if moments else None
 
 
 def remind(row: Delivery, to: Destination, now: float) -> None:
     """Have the thread told; the call has a note where somebody else is to be called."""
     incident = row.incident
-    escalates = to.escalate_after is not None and not row.escalated and now >= incident.fired_at + to.escalate_after
+    escalates = to.escalate_after is not None and not row.escalated and now >= _since(row) + to.escalate_after
     row.reminded, row.reminded_at, row.escalated = row.reminded + 1, now, row.escalated or escalates
     note, kind = "So it goes to others." if escalates else "", TransitionKind.REMINDED
     if incident.flapping and not escalates:
@@ -48,21 +52,37 @@ def remind(row: Delivery, to: Destination, now: float) -> None:
 
 def _flapped(row: Delivery) -> float:
     """When its thread was last told so, or its message where that came later."""
-    return max(row.flapped_at, row.incident.fired_at)
+    return max(row.flapped_at, _since(row))
+
+
+def _since(row: Delivery) -> float:
+    return row.since or row.incident.fired_at
+
+
+def mend(row: Delivery, now: float) -> bool:
+    """What lies in the future is now; a snooze ends when the longest would that can be asked for. Whether any did."""
+    ahead = max(_since(row), row.reminded_at, row.flapped_at) > now or row.snoozed_until > now + LONGEST
+    if ahead:
+        row.since = min(_since(row), now)
+        row.reminded_at, row.flapped_at = min(row.reminded_at, now), min(row.flapped_at, now)
+        row.snoozed_until = min(row.snoozed_until, now + LONGEST)
+    return ahead
 
 
 def sweep(
     rows: Iterable[Delivery], to: Callable[[Incident], Destination], now: float
 ) -> tuple[list[Delivery], float | None]:
-    """Those that are reminded now, and the seconds until the next of the others."""
+    """Those that have changed, as they are reminded now or were mended; and the seconds until the next look."""
     changed: list[Delivery] = []
     pauses: list[float] = []
     for row in rows:
-        destination = to(row.incident)
+        destination, touched = to(row.incident), mend(row, now)
         at = due(row, destination)
         if at is not None and at <= now:
             remind(row, destination, now)
-            changed.append(row)
+            touched = True
         elif at is not None:
-            pauses.append(at - now)
+            pauses.append(min(at - now, LOOK_AGAIN))
+        if touched:
+            changed.append(row)
     return changed, min(pauses, default=None)

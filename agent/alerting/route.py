@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,3 +47,8 @@ def _destination(route: SlackRoute, default: str) -> Destination:
         escalate_to=route.escalate_to,
         remind_every=None if route.remind_every is None else float(route.remind_every),
     )
+
+
+def digest(channel: str, routes: Sequence[SlackRoute]) -> str:
+    """Tells whether two lead to the same channels, and nothing of where."""
+    return hashlib.blake2b(repr((channel, *routes)).encode(), digest_size=6).hexdigest()

@@ -13,7 +13,7 @@ from typing import Literal
 
 SELF = ""
 NOBODY = "-"
-"""Writes in `mode = "collector"` before any collector was heard."""
+"""Writes in `mode = "collector"` before any collector was heard, and for a while after one was told to stop."""
 JITTER = 0.3
 """Share of `silence` at most that a host waits beyond it, so that a fleet does not begin to write as one."""
 
@@ -44,11 +44,15 @@ class Turn:
         `silence`: seconds without a heartbeat after which a collector is given up.
         """
         self.mode: Mode = mode
-        self.current = {"direct": SELF, "auto": current, "collector": current or NOBODY}[mode]
+        self.current = current or NOBODY if mode == "collector" else current
         self._rng = rng
         self._silence = silence
         self._beats: dict[str, Beat] = {}
         self._trusted_until = self._patience(now)
+
+    def reload(self, mode: Mode, silence: float) -> None:
+        """Another configuration. `silence` only grows: the collector's lease may still be as long as it was."""
+        self.mode, self._silence = mode, max(self._silence, silence)
 
     def heard(self, name: str, session: str, now: float, *, delivers: bool) -> None:
         """A heartbeat; `delivers` is False where that collector has no Slack, or cannot write at present."""
@@ -73,7 +77,7 @@ class Turn:
     def wanted(self, now: float) -> str:
         """Who should write: the present one for as long as it can, else the first by name that delivers."""
         if self.mode == "direct":
-            return SELF
+            return self._alone(now)
         living = sorted(
             writer(name, beat.session)
             for name, beat in self._beats.items()
@@ -83,9 +87,17 @@ class Turn:
             return self.current
         if living:
             return living[0]
-        if self.current == SELF or self.mode == "collector" or (now < self._trusted_until and not self._released(now)):
+        if self.mode == "collector":
+            return self.current or NOBODY
+        if now < self._trusted_until and not self._released(now):
             return self.current
         return SELF
+
+    def _alone(self, now: float) -> str:
+        """The host; but a collector that has written until now hears of it first, and has the time to end its call."""
+        if self.current == SELF or (self.current == NOBODY and now >= self._trusted_until):
+            return SELF
+        return NOBODY
 
     def _released(self, now: float) -> bool:
         """The present writer itself says that it does not write: nothing of its is under way any more."""

@@ -52,6 +52,11 @@ class Weather:
 
     # -- storms
 
+    def limit(self, storm_after: int, storm_within: float) -> None:
+        """Another configuration, from the next incident on; a storm that is on stays one."""
+        self._after, self._within = storm_after, storm_within
+        self._recent = {channel: deque(times, maxlen=storm_after + 1) for channel, times in self._recent.items()}
+
     def opened(self, row: Delivery) -> None:
         """A new incident is to be told in the row's channel: by itself, or in a storm's thread."""
         now = self._clock.now()
@@ -74,9 +79,14 @@ class Weather:
 
     def _remembered(self, row: Delivery) -> deque[float]:
         """When the last ones opened in this channel, from before a restart too."""
-        ahead = self._clock.now() - self._clock.monotonic()
+        now = self._clock.now()
+        ahead = now - self._clock.monotonic()
         others = (other for other in self._rows() if other.channel == row.channel and other is not row)
-        known = sorted(other.incident.fired_at - ahead for other in others if other.ts and not other.bulletin)
+        known = sorted(
+            other.incident.fired_at - ahead
+            for other in others
+            if other.ts and not other.bulletin and other.incident.fired_at <= now  # else the clock was set back
+        )
         return deque(known, maxlen=self._after + 1)
 
     def changed(self, row: Delivery) -> None:
@@ -105,6 +115,10 @@ class Weather:
     def _sweep(self) -> None:
         """Storms that take no more in, and of which nothing is open, are forgotten; their messages stay."""
         now = self._clock.now()
+        for storm in self._storms.values():
+            if storm.joined_at > now:  # the clock was set back: it must not last until that is there again
+                storm.joined_at = now
+                self._state.put({("storm", storm.id): storm})
         for storm in [storm for storm in self._storms.values() if now - storm.joined_at > CALM]:
             if not self._open(storm):
                 del self._storms[storm.id]
@@ -158,7 +172,8 @@ class Weather:
             self._digest(channel, rows, known.get(channel))
 
     def _digest(self, channel: str, rows: list[Delivery], before: Delivery | None) -> None:
-        now, since = self._clock.now(), self._down or self._clock.now()
+        now = self._clock.now()
+        since = min(self._down or now, now)
         concerned = [row for row in self._rows() if row.channel == channel and not is_bulletin(row.incident)]
         waiting = {row.id for row in rows}
         concerned = [row for row in concerned if row.incident.updated_at >= since or row.id in waiting]

@@ -21,7 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "Without a configuration file the core probes run and the default service levels are watched.\n\n"
-        "exit codes: 0 stopped as asked; 1 failed; 2 wrong usage; 69 a port is taken; 78 the configuration is faulty"
+        "exit codes: 0 stopped as asked; 1 failed; 2 wrong usage; 69 a port or the state directory is taken;\n"
+        "78 the configuration is faulty"
     )
 
 

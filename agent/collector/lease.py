@@ -1,7 +1,8 @@
 """The right to write to Slack for others, as far as the others can know of it. Pure.
 
 Hosts take over when they have not heard us for `takeover_after`; so we begin nothing more some while before that,
-and every connection to the broker makes us another writer, to whom the hosts must hand over anew.
+and every connection to the broker makes us another writer, to whom the hosts must hand over anew. It is the same for
+as long as we run: hosts may become more patient meanwhile, by a reload, but not less (`agent.alerting.turn`).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Literal
 from agent.alerting.fallback import Fallback
 from agent.alerting.outbox import Outbox
 from agent.alerting.pictures import Pictures
+from agent.alerting.route import digest
 from agent.alerting.state import State
 from agent.clock import Clock
 from agent.collector.fleet import Fleet
@@ -57,6 +58,7 @@ class Speech:
         self._notices = Notices(ingest.take, clock)
         self._ending = False
         slack = config.slack
+        self._routes = digest(slack.channel, slack.routes)
         self._can = slack.bot_token is not None and slack.deliver != "direct"
         self.messenger = messenger(slack)
 
@@ -139,7 +141,8 @@ class Speech:
         await self._state.aclose()
 
     def status(self, state: Literal["online", "offline"], *, delivers: bool = False) -> bytes:
-        return wire.encode(Heartbeat(state, self._clock.now(), version("tocsin"), self.lease.session, delivers))
+        now, session = self._clock.now(), self.lease.session
+        return wire.encode(Heartbeat(state, now, version("tocsin"), session, delivers, self._routes))
 
     async def _beat(self, session: Session) -> None:
         """Without its database a collector does not learn of incidents, so the hosts write themselves meanwhile.

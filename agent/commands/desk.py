@@ -164,8 +164,7 @@ class Desk:
             present, _ = self._running.get(command.id, (known, None))
             raise _ReplayError(present)
         gate.check_time(command, self._clock.now())
-        if command.issued_at <= journal.floor:
-            raise CommandError("replayed", "it is older than what was taken here long ago, or than this journal")
+        gate.check_floor(command, journal.floor, self._clock.now())
 
     def _check(self, command: Command, *, over_mqtt: bool) -> Work:
         verb = verbs.find(command.verb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from agent.commands import payload, policy
@@ -49,3 +50,15 @@ def check_time(command: Command, now: float) -> None:
         raise CommandError("future", f"it is {ahead:.0f} s ahead of this host's clock; are both clocks right?")
     if now > command.not_after:
         raise CommandError("expired", f"it ran out {now - command.not_after:.0f} s ago by this host's clock")
+
+
+def check_floor(command: Command, floor: float, now: float) -> None:
+    """CommandError("replayed") for what was issued before the journal can tell new from old."""
+    if command.issued_at > floor:
+        return
+    if floor <= now:
+        raise CommandError("replayed", "it is older than what was taken here long ago, or than this journal")
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(floor))
+    raise CommandError(
+        "replayed", f"a clock was ahead: what is issued before {when} counts as old; tocsin keys unblock"
+    )

@@ -98,6 +98,17 @@ class Journal:
             connection.close()
             raise
 
+    @classmethod
+    def alone(cls, path: Path) -> Journal:
+        """The file of an agent that does not run; sqlite3.OperationalError where one has it open, or there is none."""
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=0)
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            return cls(connection)
+        except BaseException:
+            connection.close()
+            raise
+
     def close(self) -> None:
         self._connection.close()
 
@@ -130,6 +141,16 @@ class Journal:
         with self._transaction() as execute:
             digest = self._append(execute, entry)
         self._hash = digest
+
+    def lower_floor(self, now: float, entry: Entry) -> None:
+        """Tell new from old from `now` on, where the clock was ahead once. Only where no key is trusted, nor will be,
+        by which commands came: they could run again, as the ids that are forgotten are known by the floor alone.
+        """
+        with self._transaction() as execute:
+            execute("UPDATE commands SET issued_at = MIN(issued_at, ?)", (now,))  # else the floor rises with them again
+            execute("UPDATE floor SET issued_at = ?", (now,))
+            digest = self._append(execute, entry)
+        self._hash, self.floor = digest, now
 
     def accepted(self) -> list[str]:
         """Ids of commands that were begun and have no result."""

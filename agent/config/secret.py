@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+MOST = 64 * 1024
+"""Bytes of a secret: far more than any has, and little enough to be read from a file that never ends."""
+
 
 class Secret:
     """A value from the environment, a file or a systemd credential, read when it is needed.
@@ -39,9 +42,13 @@ class Secret:
             path = self._path()
             where = str(path)
             try:
-                value = path.read_text(encoding="utf-8")
+                with path.open("rb") as file:
+                    raw = file.read(MOST + 1)
+                value = raw.decode()
             except (OSError, UnicodeDecodeError) as error:
                 raise ValueError(f"missing secret: {where}: {getattr(error, 'strerror', None) or error}") from error
+            if len(raw) > MOST:
+                raise ValueError(f"missing secret: {where} holds more than {MOST // 1024} KiB: that is no secret")
         if not value.strip():
             raise ValueError(f"missing secret: {where} is not set or empty")
         return value.strip()

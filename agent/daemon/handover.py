@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from importlib.metadata import version
 
 from agent.alerting.outbox import Outbox
+from agent.alerting.route import digest
 from agent.alerting.state import State
 from agent.alerting.turn import NOBODY, SELF, Turn
 from agent.clock import Clock
@@ -41,11 +43,19 @@ class Handover:
         self._state = state
         self._clock = clock
         self._say = say
+        self._version = version("tocsin")
+        self._routes = _routes(config)
+        self._others: set[str] = set()
 
     @property
     def writer(self) -> str:
         """Who writes to Slack for this host: "" itself, else "<collector>/<session>"."""
         return self._turn.current
+
+    def reload(self, config: SlackConfig) -> None:
+        """Another configuration; `run` brings about what follows from it. A shorter `takeover_after` is not taken."""
+        self._turn.reload(config.deliver, float(config.takeover_after))
+        self._routes = _routes(config)
 
     async def run(self) -> None:
         """For ever."""
@@ -81,6 +91,18 @@ class Handover:
             self._turn.gone(name)
         else:
             self._turn.heard(name, beat.session, self._clock.monotonic(), delivers=beat.delivers)
+            self._compare(name, beat)
+
+    def _compare(self, name: str, beat: Heartbeat) -> None:
+        """Say once where the collector's routes are not ours: what it has begun would be looked for elsewhere."""
+        if not beat.delivers or beat.version != self._version or not self._routes:
+            return
+        differs = beat.routes != self._routes
+        if differs and name not in self._others:
+            log.warning(
+                "the collector's [slack] channel or routes are not those of this host", extra={"collector": name}
+            )
+        (self._others.add if differs else self._others.discard)(name)
 
     def delivered(self, message: Message) -> None:
         """What the collector that writes for us has shown.
@@ -94,3 +116,8 @@ class Handover:
             return
         if told.writer == self._turn.current:
             self._outbox.adopt(told.deliveries)
+
+
+def _routes(config: SlackConfig) -> str:
+    """Empty where this host and a collector do not write in turns."""
+    return "" if config.bot_token is None or config.deliver == "direct" else digest(config.channel, config.routes)

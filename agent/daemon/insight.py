@@ -26,7 +26,7 @@ class Insight:
         self.reload = self.witness.reload
         self._scheduler = scheduler
         self._clock = clock
-        self._inquiry = Inquiry(self._ask, tell, clock)
+        self._inquiry = Inquiry(self._ask, tell)
 
     def consider(self, pairs: list[Pair]) -> None:
         self._inquiry.consider(pairs)

@@ -117,7 +117,9 @@ class Daemon:
             parts.mouth.now = messenger(after.slack, self._output)
             parts.mouth.warm()
             parts.pictures.on = picture.wanted(after.slack)
-            parts.outbox.reroute(after.slack.channel, after.slack.routes)
+            storms = after.slack.storm_after, float(after.slack.storm_within)
+            parts.outbox.reroute(after.slack.channel, after.slack.routes, storms)
+            parts.handover.reload(after.slack)
         if after.health != before.health:
             parts.book = HealthBook(after.health)
         hears_more = self._intake.listen()
@@ -281,6 +283,7 @@ def _fixed(before: Config, after: Config) -> list[str]:
         "agent.host": before.agent.host == after.agent.host,
         "agent.state_dir": before.agent.state_dir == after.agent.state_dir,
         "spool": before.spool == after.spool,
+        "slack.takeover_after": before.slack.takeover_after <= after.slack.takeover_after,
     }
     return [key for key, unchanged in same.items() if not unchanged]
 

@@ -14,7 +14,7 @@ from agent.probing.screen import screen
 
 GRACE = 0.25
 """Seconds that a cancelled run has to clean up; after that it is left alone, and no other is started beside it."""
-EVIDENCE = 5.0
+EVIDENCE = 10.0
 """Seconds for a probe's `evidence`."""
 CLOSE = 2.0
 """Seconds for a probe's `aclose`."""

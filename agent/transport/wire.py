@@ -134,6 +134,7 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """A collector lives (online), or is gone (last will). Retained, on topic `_collector/<name>/status`.
 
     `session` is drawn at each of its starts. `delivers`: it writes to Slack for hosts that hand their incidents over.
+    `routes` is a digest of its channel and routes, which one of the same version can compare with its own.
     """
 
     state: Literal["online", "offline"]
@@ -141,6 +142,7 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str = ""
     session: str = ""
     delivers: bool = False
+    routes: str = ""
 
 
 class HealthMessage(msgspec.Struct, frozen=True):

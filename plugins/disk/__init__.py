@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-from agent.plugin import Duration, Metric, Options, Probe, Thread, action, read_file
+from agent.plugin import Duration, Evidence, Labels, Metric, Options, Probe, Thread, action, read_file
 from plugins.disk.mounts import Mount, distinct, mounted
+from plugins.disk.space import INODES, judged, stalled
+
+if TYPE_CHECKING:
+    from plugins.disk.growth import Growth
 
 _PSEUDO = (
     *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs"),
@@ -17,7 +21,7 @@ _PSEUDO = (
     *("proc", "pstore", "ramfs", "rpc_pipefs", "securityfs", "selinuxfs", "squashfs", "sysfs", "tmpfs", "tracefs"),
 )
 _CONTAINERS = ("/var/lib/docker/*", "/var/lib/containers/*", "/var/lib/kubelet/*", "/run/*", "/snap/*")
-_NOT_OURS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)  # another user's, or gone meanwhile
+_SPACE = ("disk.used_percent", "disk.used_bytes", "disk.free_bytes")
 
 
 class DiskOptions(Options, frozen=True):
@@ -45,6 +49,7 @@ class Disk(Probe):
         self._mounts: list[Mount] = []
         self._idle: list[Thread] = []
         self._calls: dict[bytes, asyncio.Task[os.statvfs_result]] = {}
+        self._growth: Growth | None = None
 
     async def collect(self) -> list[Metric]:
         mountinfo = read_file(self._path)
@@ -56,7 +61,7 @@ class Disk(Probe):
         metrics: list[Metric] = []
         for mount in self._mounts:
             if not mount.may_hang:
-                metrics += _judged(mount, self._statvfs, mount.path)
+                metrics += judged(mount, self._statvfs, mount.path)
         if started:  # those that hang since an earlier run are not waited for again
             await asyncio.wait(started, timeout=self.options.network_timeout)
         for mount in self._mounts:
@@ -65,7 +70,18 @@ class Disk(Probe):
         self._forget()
         return metrics
 
-    @action("the largest directories of a mount; without a name, of the fullest one")
+    async def evidence(self, metric: str, labels: Labels) -> list[Evidence]:
+        """What has grown. A network mount is its server's to walk."""
+        mounts = [mount for mount in self._mounts if mount.name == labels.get("mount") and not mount.may_hang]
+        if metric not in (*_SPACE, INODES) or not mounts:
+            return []
+        if self._growth is None:
+            from plugins.disk.growth import Growth  # noqa: PLC0415 - only who needs it has it in memory
+
+            self._growth = Growth()
+        return await self.in_thread(self._growth.evidence, mounts[0].path, inodes=metric == INODES)
+
+    @action("the largest directories and files of a mount; without a name, of the fullest one")
     async def largest(self, about: str) -> list[str]:
         from plugins.disk.largest import chosen, report  # noqa: PLC0415 - only who asks has it in memory
 
@@ -101,42 +117,11 @@ class Disk(Probe):
     def _answer(self, mount: Mount) -> list[Metric]:
         call = self._calls[mount.path]
         if not call.done():
-            return [_stalled(mount, stalled=True)]
-        return _judged(mount, lambda _path: call.result(), mount.path)
+            return [stalled(mount, stalled=True)]
+        return judged(mount, lambda _path: call.result(), mount.path)
 
     def _forget(self) -> None:
         for path, call in list(self._calls.items()):
             if call.done():
                 call.exception()  # of a mount that has gone nobody else asks, and asyncio would complain
                 del self._calls[path]
-
-
-def _judged(mount: Mount, ask: Callable[[bytes], os.statvfs_result], path: bytes) -> list[Metric]:
-    try:
-        answer = ask(path)
-    except OSError as error:
-        return [] if error.errno in _NOT_OURS else [_stalled(mount, stalled=True)]
-    return _space(mount, answer) if answer.f_blocks else []
-
-
-def _stalled(mount: Mount, *, stalled: bool) -> Metric:
-    return Metric("disk.stalled", float(stalled), "", "gauge", {"mount": mount.name, "type": mount.type})
-
-
-def _space(mount: Mount, answer: os.statvfs_result) -> list[Metric]:
-    """As df counts: the blocks kept for root are neither used nor free, and no part of the whole."""
-    labels = {"mount": mount.name, "type": mount.type}
-    used = answer.f_blocks - answer.f_bfree
-    usable = used + answer.f_bavail
-    metrics = [
-        Metric("disk.total_bytes", float(answer.f_blocks * answer.f_frsize), "bytes", "gauge", labels),
-        Metric("disk.used_bytes", float(used * answer.f_frsize), "bytes", "gauge", labels),
-        Metric("disk.free_bytes", float(answer.f_bavail * answer.f_frsize), "bytes", "gauge", labels),
-        Metric("disk.used_percent", 100.0 * used / usable if usable else 100.0, "percent", "gauge", labels),
-        Metric("disk.read_only", float(bool(answer.f_flag & os.ST_RDONLY)), "", "gauge", labels),
-        _stalled(mount, stalled=False),
-    ]
-    if answer.f_files:  # btrfs and others have no fixed number of inodes
-        share = 100.0 * (answer.f_files - answer.f_ffree) / answer.f_files
-        metrics.append(Metric("disk.inodes_used_percent", share, "percent", "gauge", labels))
-    return metrics

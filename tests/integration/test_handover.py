@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -91,6 +92,36 @@ async def test_a_collector_that_stops_hands_back_at_once(
         await agent.says("now=itself")
         agent.level.write_text("95")
         await slack.until(lambda: slack.messages("#alerts"), 10)
+    finally:
+        collector.kill()
+        agent.end()
+
+
+async def test_a_reload_changes_who_writes(make: Make, mosquitto: Mosquitto, slack: FakeSlack, tmp_path: Path) -> None:
+    """To the host itself, over a while in which nobody writes; and back to the collector, whose routes it compares."""
+    collector = Collector(tmp_path, mosquitto.url, slack, table(slack))
+    collector.start()
+    agent = make(mosquitto.url, slack=slack, more='takeover_after = "2s"')
+    auto = agent.config.read_text()
+    agent.start()
+    try:
+        await agent.says("before=itself")
+        agent.config.write_text(auto.replace('after = "2s"', 'after = "1s"\ndeliver = "direct"'))
+        agent.signal(signal.SIGHUP)
+        await agent.says("a change takes hold with the next start only key=slack.takeover_after")
+        await agent.says("before=- now=itself")
+        agent.level.write_text("60")
+        await slack.until(lambda: slack.messages("#alerts"), 20)
+        agent.config.write_text(auto)
+        agent.signal(signal.SIGHUP)
+        await agent.says("before=itself", 2)
+        assert "channel or routes" not in agent.log
+        agent.config.write_text(auto.replace('after = "2s"', 'after = "2s"\nchannel = "#other"'))
+        agent.signal(signal.SIGHUP)
+        await agent.says("the collector's [slack] channel or routes are not those of this host")
+        agent.level.write_text("10")
+        await slack.until(lambda: slack.messages("#alerts")[0].text.startswith("RESOLVED"), 20)
+        assert len(slack.messages("#alerts")) == 1
     finally:
         collector.kill()
         agent.end()

@@ -156,6 +156,18 @@ def test_the_commands_see_it(up: Up) -> None:
     assert up.stop()[0] == EXIT_OK
 
 
+def test_a_taken_state_directory_names_the_option(up: Up) -> None:
+    up.start()
+    ports = ["--listen", f"127.0.0.1:{free_port()}", "--mqtt", f"127.0.0.1:{free_port()}"]
+    done = up.run("up", *ports)
+    assert done.returncode == EXIT_UNAVAILABLE
+    assert done.stderr.splitlines()[-1].endswith(
+        "in use by another process; choose another directory with --state-dir DIR"
+    )
+    assert "Traceback" not in done.stderr
+    assert up.stop()[0] == EXIT_OK
+
+
 @pytest.mark.parametrize("option", ["--listen", "--mqtt"])
 def test_a_taken_port_names_the_option(option: str, tmp_path: Path) -> None:
     """Exit 69, one line, which option to use; nothing is left behind."""

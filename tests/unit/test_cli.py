@@ -200,6 +200,37 @@ def test_a_reload_that_would_open_the_dashboard_is_refused(
     assert "keeping the last good one" in caplog.text
 
 
+def test_a_reload_names_what_the_collector_beside_it_does_not_take_over(
+    config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = up.Options(config=config)
+    taken: list[Any] = []
+    daemon = cast("Any", SimpleNamespace(config=up._prepare(options).config, reload=taken.append))
+    config.write_text(config.read_text() + '[slack]\nchannel = "#other"\n')
+    up._reload(daemon, options)
+    assert taken[0].config.slack.channel == "#other"
+    assert [vars(record)["key"] for record in caplog.records] == ["slack"]
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("run", "agent.daemon.main"), ("up", "agent.up"), ("collect", "agent.collector.service")],
+)
+def test_asked_to_stop_while_it_loads_it_ends_well(command: str, module: str, tmp_path: Path) -> None:
+    """SIGTERM, which comes here in the middle of the imports, is no failure of the service."""
+    script = (
+        "import os, signal, sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from agent.__main__ import main\n"
+        "main()\n"
+        "sys.exit(9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, command], check=False, cwd=tmp_path).returncode == 0
+
+
 def test_the_daemon_imports_little() -> None:
     """`tocsin run` must stay light: nothing of the collector, the broker, the terminal view or Slack's SDK."""
     script = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from agent.cli import main
+from agent.commands.journal import FILE, Entry, Journal, entries
 from agent.commands.policy import parse_keys
 from agent.commands.signing import Signer
 
@@ -68,6 +71,42 @@ def test_rotation_with_overlap_and_what_is_refused_in_it(keys, tmp_path: Path) -
         assert code in (1, 2)
         assert why in said
         assert trusted.read_text() == before
+
+
+def test_unblocked_only_by_root_and_with_no_key_that_ever_signed(
+    keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal reaches into the future; what was signed until now must not run again."""
+    state = tmp_path / "state"
+    state.mkdir()
+    now = time.time()
+    with contextlib.closing(Journal.open(state / FILE, now + 400 * 86400)) as journal:
+        journal.note(Entry(now, "refused", "key ops-0", reason="future"))
+    unblock = ("unblock", "--state-dir", str(state))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "only root may" in keys(*unblock)[1]
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    trusted = tmp_path / "trusted"
+    lines = [str(Signer.new(f"ops-{number}")[0].public) for number in (0, 1)]
+    for text, names in (
+        ("", "ops-0"),
+        (f"trusted {lines[0]}\n", "ops-0"),
+        (f"revoked {lines[0]}\ntrusted {lines[1]}\n", "ops-1"),
+    ):
+        trusted.write_text(text)
+        trusted.chmod(0o644)
+        assert keys(*unblock) == (
+            1,
+            f"tocsin: keys unblock: what {names} signed could run again; revoke, and trust a new key later\n",
+        )
+    trusted.write_text(f"revoked {lines[0]}\nrevoked {lines[1]}\n")
+    with contextlib.closing(Journal.open(state / FILE, now)):
+        assert "stop the agent first" in keys(*unblock)[1]
+    code, said = keys(*unblock)
+    assert code == 0
+    assert "trust a new key" in said
+    assert "nothing to do" in keys(*unblock)[1]
+    assert [entry.verb for _, entry, _ in entries(state / FILE)] == ["", "unblock"]
 
 
 @pytest.mark.parametrize("wrong", ["writable", "link", "garbage"])

@@ -10,13 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from agent.commands import payload
-from agent.commands.journal import FILE, verify
+from agent.commands.journal import FILE, Entry, Journal, verify
 from agent.commands.lanes import Lane, Outcome
 from agent.commands.signing import Signer
 from agent.config.keys import KeySource
 from agent.errors import CommandError
 from tests.services import eventually
 from tests.unit.desks import Office
+
+DAY = 86400
 
 
 async def test_a_valid_command_is_done_and_told_step_by_step(office: Office) -> None:
@@ -146,6 +148,54 @@ async def test_forgotten_ids_leave_a_floor(office: Office, monkeypatch: pytest.M
         await office.desk.consider(raw)
     assert len(office.executed) == 6
     assert office.reasons() == ["replayed"] * 6
+
+
+async def test_a_clock_that_was_ahead_is_told_and_can_be_mended(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a new key commands are taken from now on; neither what ran then nor what is forgotten runs again."""
+    monkeypatch.setattr("agent.commands.journal.KEEP", 3)
+    office.clock.set_back(-400 * DAY)
+    raws = []
+    for _ in range(4):
+        office.clock.tick(2)
+        raws.append(office.signed())
+        await office.desk.consider(raws[-1])
+        await office.settled()
+    office.clock.set_back(400 * DAY)
+    await office.desk.consider(office.signed())
+    assert "a clock was ahead" in office.audit()[-1].text
+    await office.stop()
+    with contextlib.closing(Journal.alone(office.directory / FILE)) as journal:
+        journal.lower_floor(office.clock.now(), Entry(office.clock.now(), "done", "offline", verb="unblock"))
+    old, office.signer = office.signer, Signer.new("ops-2")[0]
+    before = office.signed()
+    office.believe(office.signer.public)
+    office.desk = office._desk()
+    await office.start()
+    office.clock.tick(1)
+    await office.desk.consider(before)
+    for _ in range(5):
+        office.clock.tick(2)
+        await office.desk.consider(office.signed())
+        await office.settled()
+    assert len(office.executed) == 4 + 5
+    office.clock.set_back(-400 * DAY)
+    for raw in raws:
+        await office.desk.consider(raw)
+    await office.desk.consider(old.sign(office.command()))
+    assert len(office.executed) == 4 + 5
+    assert office.reasons() == ["replayed", "replayed", *["unknown_key"] * 5]
+    assert verify(office.directory / FILE)[2] == ""
+
+
+async def test_a_journal_in_use_is_nobody_elses(office: Office) -> None:
+    await office.desk.consider(office.signed())
+    await office.settled()
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        Journal.alone(office.directory / FILE)
+    await office.stop()
+    Journal.alone(office.directory / FILE).close()
 
 
 async def test_a_corrupt_journal_lets_nothing_older_in(office: Office) -> None:

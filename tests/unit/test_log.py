@@ -25,6 +25,22 @@ def test_a_line_is_level_message_and_fields() -> None:
     assert line(error='no "x"\nhere') == 'WARNING probe failed error="no \\"x\\"\\nhere"'
 
 
+def test_what_others_tell_of_their_steps_is_not_ours() -> None:
+    """Alembic tells of each start that nothing had to be done."""
+    root, stream = logging.getLogger(), io.StringIO()
+    before, level, complain = root.handlers[:], root.level, logging.raiseExceptions
+    try:
+        log.setup(stream=stream)
+        logging.getLogger("alembic.runtime.migration").info("Will assume non-transactional DDL.")
+        logging.getLogger("alembic.runtime.migration").warning("odd")
+        logging.getLogger("agent.x").info("ours")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        logging.raiseExceptions = complain
+    assert stream.getvalue() == "WARNING odd\nINFO ours\n"
+
+
 def test_a_field_cannot_touch_the_terminal() -> None:
     """Escape sequences, carriage returns and direction overrides out of a label are spelled."""
     text = line(error="\x1b[31mred\rover \u202eback")

@@ -42,6 +42,22 @@ def test_it_is_told_when_the_silence_ends(clock):
     assert made.silences() == []
 
 
+def test_a_clock_set_back_does_not_prolong_a_silence(clock):
+    """By more than its own length: by weeks nothing would be told for weeks."""
+    made = engine(clock, rule(warning="80%"))
+    made.silence("Disk", 3600, "ada", "why not")
+    observe(made, clock, disk(85))
+    clock.set_back(21 * 86400)
+    made.tick()
+    clock.tick(3590)
+    made.tick()
+    assert len(made.silences()) == 1
+    clock.tick(20)
+    [(incident, transition)] = made.tick()
+    assert (transition.kind, incident.muted) == ("unmuted", "")
+    assert made.silences() == []
+
+
 def test_what_resolves_meanwhile_is_over(clock):
     made = engine(clock, rule(warning="80%"))
     made.silence("*", 60, "ada", "why not")

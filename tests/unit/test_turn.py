@@ -91,9 +91,45 @@ def test_after_a_restart_the_last_writer_has_time_to_be_heard():
 
 
 def test_modes(turn):
-    direct = Turn(0.0, random.Random(1), mode="direct", current="c1/s1")
-    direct.heard("c1", "s1", 1, delivers=True)
-    assert direct.wanted(1) == SELF
     bound = Turn(0.0, random.Random(1), mode="collector", current="c1/s1")
     assert bound.wanted(1e6) == "c1/s1"
     assert Turn(0.0, random.Random(1), mode="collector").wanted(1e6) == NOBODY
+    direct = Turn(0.0, random.Random(1), mode="direct")
+    direct.heard("c1", "s1", 1, delivers=True)
+    assert direct.wanted(1) == SELF
+
+
+def ends_alone(turn, now):
+    """Nobody writes until what the collector has under way is over, however alive it is; then the host."""
+    assert turn.wanted(now) == NOBODY
+    turn.take(NOBODY, now)
+    turn.heard("c1", "s1", now + SILENCE, delivers=True)
+    assert turn.wanted(now + SILENCE) == NOBODY
+    assert turn.wanted(now + LATEST + 0.1) == SELF
+
+
+def test_a_host_that_is_to_write_itself_first_lets_the_collector_end(turn):
+    ends_alone(Turn(50.0, random.Random(1), mode="direct", current="c1/s1"), 51)
+    held(turn, 100)
+    turn.reload("direct", SILENCE)
+    ends_alone(turn, 101)
+
+
+def test_a_reload_may_give_the_turn_away(turn):
+    turn.reload("collector", SILENCE)
+    assert turn.wanted(1) == NOBODY
+    direct = Turn(0.0, random.Random(1), mode="direct")
+    direct.heard("c1", "s1", 1, delivers=True)
+    direct.reload("auto", SILENCE)
+    assert direct.wanted(2) == "c1/s1"
+
+
+def test_patience_only_grows(turn):
+    """A collector whose lease is as long as it was must not be taken for silent sooner."""
+    turn.reload("auto", SILENCE / 2)
+    held(turn, 100)
+    assert turn.wanted(100 + SILENCE) == "c1/s1"
+    turn.reload("auto", SILENCE * 2)
+    turn.heard("c1", "s1", 110, delivers=True)
+    assert turn.wanted(110 + 2 * SILENCE) == "c1/s1"
+    assert turn.wanted(110 + 2 * LATEST + 0.1) == SELF

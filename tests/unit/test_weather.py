@@ -20,6 +20,7 @@ from tests.fakes.slack_rules import check_message
 from tests.unit.test_outbox import NOW, Bench, Recorder, after, bench
 
 __all__ = ["bench"]
+HOUR, DAY = 3600, 86400
 
 
 class Reader(Recorder):
@@ -128,6 +129,45 @@ async def test_eight_in_a_minute_are_no_storm(bench: Bench, clock: ManualClock, 
     assert not any(incident.metric == "storm" for incident in reader.standing.values())
 
 
+async def test_a_storm_ends_though_the_clock_was_set_back(bench: Bench, clock: ManualClock, reader: Reader) -> None:
+    """By weeks: five minutes of calm end it as ever, over a restart too."""
+    for number in range(20):
+        await bench.desire(many(number, clock))
+    await clock.advance(20 * 10)
+    clock.set_back(21 * DAY)
+    await bench.stop()
+    bench.start()
+    await clock.advance(1)
+    await bench.stop()
+    await clock.advance(310)
+    bench.start()
+    await bench.desire(many(20, clock))
+    await clock.advance(60)
+    [(ts, _)] = [(ts, incident) for ts, incident in reader.standing.items() if incident.id == "inc_0020"]
+    assert reader.threads[ts] is None
+    assert len([incident for incident in reader.standing.values() if incident.metric == "storm"]) == 1
+
+
+async def test_what_a_storm_is_may_change(bench: Bench, clock: ManualClock, reader: Reader) -> None:
+    """At a reload, in both directions; what opened before it counts."""
+    bench.outbox.reroute("#alerts", [], (4, 60.0))
+    for number in range(4):
+        await bench.desire(many(number, clock))
+        await clock.advance(2)
+    bench.outbox.reroute("#alerts", [], (5, 60.0))
+    await bench.desire(many(4, clock))
+    await clock.advance(2)
+    assert not any(incident.metric == "storm" for incident in reader.standing.values())
+    bench.outbox.reroute("#alerts", [], (3, 5.0))
+    await bench.desire(many(5, clock))
+    await clock.advance(10)
+    assert not any(incident.metric == "storm" for incident in reader.standing.values())
+    bench.outbox.reroute("#alerts", [], (3, 60.0))
+    await bench.desire(many(6, clock))
+    await clock.advance(10)
+    assert any(incident.metric == "storm" for incident in reader.standing.values())
+
+
 async def test_after_six_hours_one_digest_and_what_still_stands(
     bench: Bench, clock: ManualClock, reader: Reader
 ) -> None:
@@ -190,6 +230,52 @@ async def test_reminders_back_off_and_one_goes_to_others(bench: Bench, clock: Ma
     assert moments[0] <= 1200
     assert gaps == sorted(gaps)
     assert len(moments) <= 7
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+async def test_a_clock_set_back_costs_one_period(
+    bench: Bench, clock: ManualClock, reader: Reader, told_before: bool
+) -> None:
+    """By weeks, before the first reminder or after it: the next comes one period later, and others are called."""
+    bench.outbox.reroute("#alerts", [ROUTE])
+    await bench.desire(msgspec.structs.replace(many(1, clock), fired_at=NOW, started_at=NOW))
+    await clock.advance(4600 if told_before else 60)
+    before = len(reader.said)
+    assert bool(before) is told_before
+    clock.set_back(21 * DAY)
+    if told_before:
+        await clock.advance(2 * HOUR - 300)
+        assert len(reader.said) == before, "the second comes two hours after the first"
+        await clock.advance(900)
+    else:
+        await clock.advance(1300)
+        assert "U0BOSS" in reader.said[0][0]
+        await clock.advance(2 * HOUR + 600)
+    assert len(reader.said) == before + (1 if told_before else 2)
+
+
+async def test_it_goes_on_telling_that_it_flaps(bench: Bench, clock: ManualClock, reader: Reader) -> None:
+    incident = await bench.desire(many(1, clock))
+    await clock.advance(20)
+    flapping = msgspec.structs.replace(incident, version=2, flapping=True, updated_at=clock.now())
+    await bench.desire(flapping)
+    await clock.advance(60)
+    said = len(reader.said)
+    clock.set_back(21 * DAY)
+    await clock.advance(HOUR + 600)
+    assert len(reader.said) == said + 1
+
+
+async def test_a_snooze_ends_when_the_longest_would(bench: Bench, clock: ManualClock, reader: Reader) -> None:
+    bench.outbox.reroute("#alerts", [ROUTE])
+    await bench.desire(msgspec.structs.replace(many(1, clock), fired_at=NOW, started_at=NOW))
+    await clock.advance(60)
+    bench.outbox.snooze("inc_0001", HOUR)
+    clock.set_back(365 * DAY)
+    await clock.advance(30 * DAY - 600)
+    assert reader.said == []
+    await clock.advance(1200)
+    assert len(reader.said) == 1
 
 
 async def test_whoever_takes_it_hears_no_more(bench: Bench, clock: ManualClock, reader: Reader) -> None:

@@ -118,6 +118,19 @@ async def test_a_bad_question_is_refused_by_name(site: Site, query: dict[str, st
     assert site.reader.asked == []
 
 
+async def test_of_two_values_none_is_left_out_silently(site: Site) -> None:
+    for path, name in (
+        ("series?host=web-1&host=web-2&metric=x", "host"),
+        ("incidents?state=open&state=open", "state"),
+        ("gaps?limit=1&limit=2", "limit"),
+    ):
+        answer = await site.client.get(f"/api/v1/{path}")
+        assert answer.status == 400
+        error = (await answer.json())["error"]
+        assert error["code"] == "repeated_parameter"
+        assert error["message"].startswith(name)
+
+
 async def test_incidents_are_filtered_and_paged(site: Site) -> None:
     """Following `next` shows each incident once, and then ends."""
     site.reader.rows = [incident_row(n) for n in range(5)] + [incident_row(9, state="resolved")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, cast
 
@@ -22,10 +23,12 @@ IncidentState = Literal["open", "resolved"]
 
 
 def known(query: Mapping[str, str], *names: str) -> None:
-    """A misspelt parameter is an error, never silently no filter."""
+    """A misspelt parameter is an error, never silently no filter; and of two values none is silently left out."""
     unknown = sorted(set(query) - set(names))
     if unknown:
         refuse(400, "unknown_parameter", f"{unknown[0][:80]!r} is not known here; there are: {', '.join(names)}")
+    if repeated := [name for name, times in Counter(name for name, _ in query.items()).items() if times > 1]:
+        refuse(400, "repeated_parameter", f"{repeated[0]} is given more than once")
 
 
 def host(query: Mapping[str, str], name: str = "host") -> str | None:

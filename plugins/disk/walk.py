@@ -1,7 +1,7 @@
 """Which directories and files of a mount are the largest: a walk with bounds, for a thread.
 
-It stays on the file system, follows no link, and gives others a turn. A directory that holds little beyond one of its
-own is not told: the inner one says more.
+It stays on the file system, follows no link, and gives others a turn: a full disk must not get a busy one. A directory
+that holds little beyond one of its own is not told: the inner one says more.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-MOST_ENTRIES = 150_000
-MOST_SECONDS = 8.0
 MOST_NODES = 4000
 """Directories that are added up by themselves; what lies deeper counts for the last of these above it."""
 LARGE_FILE = 64 * 1024 * 1024
@@ -22,13 +20,13 @@ KEPT = 50
 """Largest ones of a walk: what is told, and what a later walk is compared with."""
 _TURN = 500
 _PAUSE = 0.002
-_TELLING = 0.8
+_TELLING = 0.75
 """A child with this share of its parent says all that the parent would."""
 
 
 @dataclass(slots=True)
 class _Node:
-    path: str
+    path: bytes
     parent: _Node | None
     size: int = 0
     files: int = 0
@@ -46,18 +44,18 @@ class _Node:
 class Walk:
     """`sizes` (bytes on the disk) and `files` (number of entries) of the largest, largest first."""
 
-    sizes: dict[str, int]
-    files: dict[str, int]
+    sizes: dict[bytes, int]
+    files: dict[bytes, int]
     entries: int
     complete: bool
     """False where a bound ended it, or a directory could not be read."""
 
 
-def walk(root: str, *, now: Callable[[], float] = time.monotonic, most_entries: int = MOST_ENTRIES) -> Walk:
+def walk(root: bytes, *, most_entries: int, seconds: float, now: Callable[[], float] = time.monotonic) -> Walk:
     """OSError where the root itself cannot be read. A file of several names counts once for each."""
     device, top = os.lstat(root).st_dev, _Node(root, None)
     waiting, nodes, entries, complete = deque([(root, top)]), [top], 0, True
-    deadline = now() + MOST_SECONDS
+    deadline = now() + seconds
     while waiting and entries < most_entries and now() < deadline:
         path, node = waiting.popleft()
         try:
@@ -80,7 +78,7 @@ def walk(root: str, *, now: Callable[[], float] = time.monotonic, most_entries: 
 
 
 def _take(
-    entry: os.DirEntry[str], device: int, node: _Node, nodes: list[_Node], waiting: deque[tuple[str, _Node]]
+    entry: os.DirEntry[bytes], device: int, node: _Node, nodes: list[_Node], waiting: deque[tuple[bytes, _Node]]
 ) -> None:
     try:
         status = entry.stat(follow_symlinks=False)
@@ -99,7 +97,7 @@ def _take(
         node.add(size, 1)
 
 
-def _branch(path: str, parent: _Node, nodes: list[_Node]) -> _Node:
+def _branch(path: bytes, parent: _Node, nodes: list[_Node]) -> _Node:
     if len(nodes) >= MOST_NODES:
         return parent
     child = _Node(path, parent)
@@ -108,7 +106,7 @@ def _branch(path: str, parent: _Node, nodes: list[_Node]) -> _Node:
     return child
 
 
-def _largest(nodes: list[_Node], measure: str) -> dict[str, int]:
+def _largest(nodes: list[_Node], measure: str) -> dict[bytes, int]:
     def amount(node: _Node) -> int:
         value: int = getattr(node, measure)
         return value
@@ -120,3 +118,15 @@ def _largest(nodes: list[_Node], measure: str) -> dict[str, int]:
     ]
     telling.sort(key=amount, reverse=True)
     return {node.path: amount(node) for node in telling[:KEPT]}
+
+
+def size(amount: int) -> str:
+    """As people read it: "1.5 GiB"."""
+    value = float(amount)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        if value < 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.3g} TiB"
