@@ -58,8 +58,8 @@ class Speech:
         self._notices = Notices(ingest.take, clock)
         self._ending = False
         slack = config.slack
-        self._routes = digest(slack.channel, slack.routes)
         self._can = slack.bot_token is not None and slack.deliver != "direct"
+        self._routes = digest(slack.channel, slack.routes) if self._can else ""
         self.messenger = messenger(slack)
 
     @classmethod
