@@ -24,6 +24,7 @@ from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link, Session
 from tests.fakes.slack import Channel, Said
 from tests.fakes.slack_app import FakeApp
+from tests.fakes.slack_files import FakeFiles
 from tests.fakes.slack_socket import Sent
 from tests.services import eventually, free_port
 
@@ -120,11 +121,15 @@ async def office(
         await task
 
 
+class FakeWorkspace(FakeFiles, FakeApp):
+    """Speaks to the app, and takes its files."""
+
+
 @dataclasses.dataclass
 class Stage:
     """Slack with a channel, a broker, and the hosts that were started on it."""
 
-    slack: FakeApp
+    slack: FakeWorkspace
     ops: Channel
     broker: str
     directory: Path

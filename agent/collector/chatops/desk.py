@@ -14,6 +14,7 @@ from typing import Any
 from agent.clock import Clock
 from agent.collector.chatops.answer import Answer, Mouth
 from agent.collector.chatops.confirm import VALID, Confirm
+from agent.collector.chatops.easel import Easel, Illustrated, Place
 from agent.collector.chatops.fanout import States
 from agent.collector.chatops.grants import FREE, Grants, Rights
 from agent.collector.chatops.inquiries import Inquiries
@@ -44,6 +45,7 @@ class Desk:
         self,
         *,
         mouth: Mouth,
+        easel: Easel,
         grants: Grants,
         orders: Orders,
         inquiries: Inquiries,
@@ -52,6 +54,7 @@ class Desk:
         clock: Clock,
     ) -> None:
         self._mouth = mouth
+        self._easel = easel
         self._grants = grants
         self._orders = orders
         self._inquiries = inquiries
@@ -155,8 +158,12 @@ class Desk:
     async def _say(self, request: Request, message: Message, *, whisper: bool) -> None:
         if whisper:
             await self._mouth.whisper(request, message.text, message.blocks)
-        else:
-            await Answer(self._mouth, request).finish(message)
+            return
+        said = Answer(self._mouth, request)
+        await said.finish(message)
+        if isinstance(message, Illustrated) and message.graph is not None and said.ts:
+            place = Place(said.channel, request.thread or said.ts)
+            await self._easel.put(message.graph, request.id, place)
 
     async def _carry_out(self, request: Request, order: Order, plan: Plan) -> None:
         """In one message that is edited as hosts answer; to a pressed button in words, as its own message changes."""
