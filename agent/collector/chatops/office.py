@@ -55,7 +55,7 @@ class Office:
             grants=Grants(config.commands.grants, groups),
             orders=self.orders,
             inquiries=Inquiries(fleet, store.reader, store.audit, self.orders, clock),
-            confirm=Confirm(_revealed("slack.bot_token", slack.bot_token)),
+            confirm=Confirm(_revealed("slack.bot_token", slack.bot_token), second=config.commands.second_person),
             audit=store.audit,
             clock=clock,
         )
