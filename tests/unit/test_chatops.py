@@ -308,6 +308,8 @@ def test_every_verb_has_a_usage_and_help_shows_what_may_be() -> None:
 def test_a_line_of_bars() -> None:
     assert spark([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert spark([5, 5, 5]) == "▁▁▁"
+    assert spark([-1.7e308, 0.0, 1.7e308]) == "▁▅█"
+    assert spark([1.7e308] * 200) == "▁" * 60
     assert len(spark([float(n) for n in range(1000)], 60)) == 60
     row = SeriesRow("cpu.used_percent", "percent", "gauge", {"core": "0"}, [(0.0, 1.0), (1.0, 9.0)])
     assert graph_lines([row]) == ["cpu.used_percent core=0", "▁█", "now 9 %, between 1 % and 9 %"]
