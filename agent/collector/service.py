@@ -26,6 +26,7 @@ from agent.collector.speech import Speech
 from agent.collector.stats import Stats
 from agent.collector.store import HostRow, Reader, Store
 from agent.collector.web import make_app
+from agent.collector.web.app import SERVER
 from agent.config.schema import Config
 from agent.ending import end
 from agent.errors import ConfigError, RefusedError, StoreError, UnavailableError
@@ -137,7 +138,7 @@ class _Service:
             clock=self._clock,
             office=self._office,
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        runner = web.AppRunner(app, shutdown_timeout=2.0, **SERVER)
         await runner.setup()
         try:
             url = await listen(runner, self._config.collector.listen)

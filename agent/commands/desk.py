@@ -187,10 +187,11 @@ class Desk:
             self._answer(reply, tell)
 
         outcome = await lane.run(lambda: work(command.args, command.actor), begun)
-        reply = self._reply(command.id, "done", outcome.text, {"ok": outcome.ok, **outcome.data})
+        text = payload.clean(outcome.text)
+        reply = self._reply(command.id, "done", text, {"ok": outcome.ok, **payload.clean(dict(outcome.data))})
         word: Word = "done" if outcome.ok else "failed"
         log.info("command done", extra={"verb": command.verb, "id": command.id, "ok": outcome.ok})
-        await self._finish(reply, self._entry(command, word, origin, text=outcome.text))
+        await self._finish(reply, self._entry(command, word, origin, text=text))
         self._answer(reply, tell)
         return reply
 

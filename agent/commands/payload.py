@@ -153,6 +153,15 @@ def unbase64(text: str) -> bytes:
     return raw
 
 
+def clean(value: Any) -> Any:
+    """Text, or tables and lists of it, without the halves of characters that names of files bring and no JSON holds."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {clean(key): clean(inner) for key, inner in value.items()}
+    return [clean(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def encode_reply(reply: Reply) -> bytes:
     """At most MAX_REPLY bytes: text is cut, and data that is too large is left out, which is told."""
     if len(reply.text) > MAX_TEXT:

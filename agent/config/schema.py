@@ -262,6 +262,8 @@ class CommandsConfig(Table, frozen=True):
     jobs: Path = Path("/etc/tocsin/jobs.toml")
     signing_key: Secret | None = None
     grants: tuple[CommandGrant, ...] = ()
+    second_person: bool = False
+    """Whether a dangerous verb must be confirmed by somebody else than who asked, who has the grant as well."""
     sources: tuple[Path, ...] = ()
     """The files that this table came from; not a key."""
 

@@ -1,4 +1,4 @@
-"""Have an incident's chart drawn by a process of its own, which takes the library's 15 MiB with it when it ends."""
+"""Have a chart drawn by a process of its own, which takes the library's 15 MiB with it when it ends."""
 
 from __future__ import annotations
 
@@ -31,24 +31,31 @@ def wanted(slack: SlackConfig) -> bool:
 
 async def draw(incident: Incident) -> bytes:
     """A PNG; b"" where there is nothing to draw, or it could not be drawn, which is told in the log."""
-    command = [sys.executable, "-P", "-m", "agent.slack.chart"]
+    return await drawn("agent.slack.chart", msgspec.json.encode(incident), incident.id)
+
+
+async def drawn(program: str, told: bytes, about: str) -> bytes:
+    """What this module of ours writes when it is `told` this; b"" as above. `about` is for the log."""
+    command = [sys.executable, "-P", "-m", program]
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
     except OSError as error:
-        log.warning("no picture was drawn", extra={"incident": incident.id, "error": str(error)})
-        return b""
+        return _none(about, str(error))
     try:
         async with asyncio.timeout(DEADLINE):
-            picture, complaint = await process.communicate(msgspec.json.encode(incident))
+            picture, complaint = await process.communicate(told)
     except TimeoutError:
-        log.warning("no picture was drawn", extra={"incident": incident.id, "error": f"not within {DEADLINE:g} s"})
-        return b""
+        return _none(about, f"not within {DEADLINE:g} s")
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()  # at once, as it cannot refuse; else its pipes stayed open
     if process.returncode:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        log.warning("no picture was drawn", extra={"incident": incident.id, "error": last[:500]})
-        return b""
+        return _none(about, complaint.decode(errors="replace").strip().rpartition("\n")[2][:500])
     return picture
+
+
+def _none(about: str, error: str) -> bytes:
+    log.warning("no picture was drawn", extra={"about": about, "error": error})
+    return b""

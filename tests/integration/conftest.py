@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.slack_app import FakeApp
 from tests.integration.agents import Agent, Make
-from tests.integration.office import Stage
+from tests.integration.office import FakeWorkspace, Stage
 from tests.services import Mosquitto
 
 
@@ -41,7 +40,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 @pytest.fixture
 async def stage(mosquitto: Mosquitto, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with FakeApp() as slack:
+    async with FakeWorkspace() as slack:
         slack.groups["SOPS"] = ["UCAT"]
         set_up = Stage(slack, slack.add_channel("#ops"), mosquitto.url, tmp_path)
         yield set_up

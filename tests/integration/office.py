@@ -24,6 +24,7 @@ from agent.transport import wire
 from agent.transport.mqtt import Backoff, Link, Session
 from tests.fakes.slack import Channel, Said
 from tests.fakes.slack_app import FakeApp
+from tests.fakes.slack_files import FakeFiles
 from tests.fakes.slack_socket import Sent
 from tests.services import eventually, free_port
 
@@ -39,6 +40,10 @@ hosts = ["web-*"]
 [[commands.grants]]
 usergroups = ["SOPS"]
 verbs = ["ack", "silence", "unsilence", "silences"]
+[[commands.grants]]
+users = ["UDAN"]
+verbs = ["job"]
+hosts = ["web-*"]
 """
 
 
@@ -90,9 +95,16 @@ class Host:
 
 @contextlib.asynccontextmanager
 async def office(
-    directory: Path, broker: str, slack: FakeApp, *, mode: str = "socket", more: str = "", name: str = "one"
+    directory: Path,
+    broker: str,
+    slack: FakeApp,
+    *,
+    mode: str = "socket",
+    more: str = "",
+    name: str = "one",
+    rule: str = "",
 ) -> AsyncIterator[Collector]:
-    """A collector in this process with Slack's tokens, a key to sign with, and GRANTS."""
+    """A collector in this process with Slack's tokens, a key to sign with, and GRANTS. `rule` is of [commands]."""
     home = directory / name
     home.mkdir(exist_ok=True)
     for file, text in (
@@ -109,7 +121,7 @@ async def office(
         f'bot_token = {{ file = "{home}/bot" }}\napp_token = {{ file = "{home}/app" }}\n'
         f'signing_secret = {{ file = "{home}/secret" }}\ntimeout = "3s"\n'
         f'[collector]\nlisten = "127.0.0.1:{free_port()}"\nname = "{name}"\n{more}\n'
-        f'[commands]\nsigning_key = {{ file = "{home}/key" }}\n{GRANTS}'
+        f'[commands]\nsigning_key = {{ file = "{home}/key" }}\n{rule}\n{GRANTS}'
     )
     stop, there = asyncio.Event(), asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(load(path), clock=SystemClock(), ready=there.set_result, stop=stop))
@@ -120,11 +132,15 @@ async def office(
         await task
 
 
+class FakeWorkspace(FakeFiles, FakeApp):
+    """Speaks to the app, and takes its files."""
+
+
 @dataclasses.dataclass
 class Stage:
     """Slack with a channel, a broker, and the hosts that were started on it."""
 
-    slack: FakeApp
+    slack: FakeWorkspace
     ops: Channel
     broker: str
     directory: Path

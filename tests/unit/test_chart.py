@@ -15,9 +15,10 @@ from PIL import Image
 
 from agent.slack import picture
 from agent.slack.blocks import COLOURS
-from agent.slack.chart import BOTTOM, HEIGHT, LEFT, LIMIT, LINE, RIGHT, TOP, WIDTH, chart
+from agent.slack.chart import chart
 from agent.slack.samples import samples
 from agent.slack.scale import scale
+from agent.slack.sheet import BOTTOM, HEIGHT, LEFT, LIMIT, LINE, RIGHT, TOP, WIDTH
 
 DISK = samples(1_790_000_000.0)[0].incident
 UNITS = ("percent", "bytes", "bytes/s", "seconds", "", "1/s")

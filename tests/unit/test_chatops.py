@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.collector.chatops.confirm import VALID, Confirm
+from agent.collector.chatops.confirm import VALID, Asked, Confirm, question
 from agent.collector.chatops.fanout import HostState, command_id
 from agent.collector.chatops.grants import FRESH, USABLE, Grants, Groups, Rights
 from agent.collector.chatops.orders import outcome_of
@@ -161,8 +161,14 @@ async def test_members_of_groups_are_remembered_for_a_while() -> None:
 
 def test_only_the_asker_confirms_in_time_and_nothing_altered() -> None:
     confirm, now = Confirm("xoxb-1"), 1000.0
+
+    def read(token: str, user: str, at: float) -> Asked:
+        asked = confirm.read(token)
+        confirm.check(asked, user, at)
+        return asked
+
     token = confirm.token("U1", "job", ("web-1", "backup"), "job web-1 backup", now)
-    assert confirm.read(token, "U1", now + VALID).words == ("web-1", "backup")
+    assert read(token, "U1", now + VALID).words == ("web-1", "backup")
     for wrong, user, at in (
         (token, "U2", now),
         (token, "U1", now + VALID + 1),
@@ -175,9 +181,30 @@ def test_only_the_asker_confirms_in_time_and_nothing_altered() -> None:
         ),
     ):
         with pytest.raises(CommandError):
-            confirm.read(wrong, user, at)
+            read(wrong, user, at)
     with pytest.raises(CommandError):
         confirm.token("U1", "job", ("x" * 1500,), "", now)
+
+
+def test_a_second_person_is_not_the_first() -> None:
+    """Who asked may take it back; where two collectors have two rules the stricter one holds."""
+    strict, lax, now = Confirm("xoxb-1", second=True), Confirm("xoxb-1"), 1000.0
+    token = strict.token("U1", "job", ("web-1", "x"), "job web-1 x", now)
+    for reader in (strict, lax):
+        asked = reader.read(token)
+        reader.check(asked, "U2", now)
+        reader.check(asked, "U1", now, cancel=True)
+        for user, at in (("U1", now), ("U2", now + VALID + 1)):
+            with pytest.raises(CommandError):
+                reader.check(asked, user, at)
+    with pytest.raises(CommandError):
+        strict.check(strict.read(lax.token("U1", "job", (), "", now)), "U1", now)
+
+
+def test_the_question_hides_no_host() -> None:
+    """Twenty are named, and the others counted: nobody says yes to what is not said."""
+    asked = question("U1", "job * x", [f"h{n}" for n in range(300)], "t", second=False)
+    assert "h19 and 280 more" in str(asked.blocks)
 
 
 # -- plans
@@ -281,6 +308,8 @@ def test_every_verb_has_a_usage_and_help_shows_what_may_be() -> None:
 def test_a_line_of_bars() -> None:
     assert spark([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert spark([5, 5, 5]) == "▁▁▁"
+    assert spark([-1.7e308, 0.0, 1.7e308]) == "▁▅█"
+    assert spark([1.7e308] * 200) == "▁" * 60
     assert len(spark([float(n) for n in range(1000)], 60)) == 60
     row = SeriesRow("cpu.used_percent", "percent", "gauge", {"core": "0"}, [(0.0, 1.0), (1.0, 9.0)])
     assert graph_lines([row]) == ["cpu.used_percent core=0", "▁█", "now 9 %, between 1 % and 9 %"]

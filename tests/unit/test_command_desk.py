@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from agent.commands import payload
 from agent.commands.journal import FILE, Entry, Journal, verify
 from agent.commands.lanes import Lane, Outcome
+from agent.commands.payload import Args
 from agent.commands.signing import Signer
 from agent.config.keys import KeySource
 from agent.errors import CommandError
@@ -32,6 +33,21 @@ async def test_a_valid_command_is_done_and_told_step_by_step(office: Office) -> 
         ("accepted", "key ops-1"),
         ("done", "key ops-1"),
     ]
+
+
+async def test_half_a_character_in_what_a_verb_found_holds_no_answer_back(office: Office) -> None:
+    """Names of files bring them, and no JSON can hold one."""
+
+    async def advise(args: Args, actor: str) -> Outcome:
+        return Outcome("/var/\udcff.log", {"lines": ["/var/\udcff.log", ("\udcff",)], "\udcff": 1})
+
+    office.desk._works = {**office.desk._works, "probe": advise}
+    command = office.command()
+    await office.desk.consider(office.signer.sign(command))
+    await office.settled()
+    assert office.states(command.id) == ["accepted", "running", "done"]
+    assert payload.decode_reply(payload.encode_reply(office.replies[-1])).text == "/var/?.log"
+    assert [entry.outcome for entry in office.audit()] == ["accepted", "done"]
 
 
 async def test_delivered_ten_times_it_runs_once(office: Office) -> None:

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from agent.collector.live import Hub
 from agent.collector.stats import Stats
 from agent.collector.web import guard, make_app
+from agent.collector.web.app import SERVER
 from agent.collector.web.pages import STATIC
 from agent.collector.web.parts import ApiError
 from agent.config.schema import CollectorConfig, Config
@@ -35,7 +36,9 @@ def config(tmp_path: Path, listen: str = "0.0.0.0:8420", token: str = TOKEN) -> 
 
 async def client_of(settings: Config, clock: ManualClock) -> TestClient:
     app = make_app(FakeReader(), FakeFleet(clock), Hub(), settings, Stats(store_up=True, broker_up=True), clock=clock)
-    client = TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True))
+    server = TestServer(app)
+    await server.start_server(**SERVER)
+    client = TestClient(server, cookie_jar=CookieJar(unsafe=True))
     await client.start_server()
     return client
 

@@ -77,9 +77,12 @@ class Mouth:
 
 
 class Answer:
-    """Show as often as you like; what goes out is the newest. `finish` waits until it is there, or given up."""
+    """Show as often as you like; what goes out is the newest. `finish` waits until it is there, or given up.
 
-    def __init__(self, mouth: Mouth, request: Request) -> None:
+    `ts`: the message of ours in the request's channel that becomes the answer; "": a new one.
+    """
+
+    def __init__(self, mouth: Mouth, request: Request, ts: str = "") -> None:
         self._mouth = mouth
         self._request = request
         self._wanted: Message | None = None
@@ -87,8 +90,8 @@ class Answer:
         self._changed = asyncio.Event()
         self._over = False
         self._worker: asyncio.Task[None] | None = None
-        self.channel = ""
-        self.ts = ""
+        self.channel = request.channel
+        self.ts = ts
 
     def show(self, message: Message) -> None:
         self._wanted = message

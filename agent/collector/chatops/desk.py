@@ -7,25 +7,27 @@ can hold that up.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 from typing import Any
 
 from agent.clock import Clock
 from agent.collector.chatops.answer import Answer, Mouth
-from agent.collector.chatops.confirm import VALID, Confirm
+from agent.collector.chatops.confirm import Asked, Confirm, question
+from agent.collector.chatops.easel import Easel, Illustrated, Place
 from agent.collector.chatops.fanout import States
 from agent.collector.chatops.grants import FREE, Grants, Rights
 from agent.collector.chatops.inquiries import Inquiries
 from agent.collector.chatops.orders import Order, Orders
 from agent.collector.chatops.plan import Plan
 from agent.collector.chatops.repeats import SAME_WITHIN, Repeats, same
-from agent.collector.chatops.request import CANCEL, CONFIRM, Request, of_event, of_press, of_slash
+from agent.collector.chatops.request import Request, of_event, of_press, of_slash
 from agent.collector.chatops.words import count_words, state_lines
 from agent.collector.store import AuditLog
 from agent.commands import verbs
 from agent.errors import CommandError, StoreError
-from agent.slack.answers import answer, button
+from agent.slack.answers import answer
 from agent.slack.blocks import Message
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Desk:
         self,
         *,
         mouth: Mouth,
+        easel: Easel,
         grants: Grants,
         orders: Orders,
         inquiries: Inquiries,
@@ -52,6 +55,7 @@ class Desk:
         clock: Clock,
     ) -> None:
         self._mouth = mouth
+        self._easel = easel
         self._grants = grants
         self._orders = orders
         self._inquiries = inquiries
@@ -100,12 +104,15 @@ class Desk:
             else:
                 await self._answer(request, order, rights)
         except CommandError as error:
-            self._orders.note(order, "refused", detail=f"{error.code}: {error.detail}")
-            await self._mouth.whisper(request, _sentence(error.detail))
+            await self._refuse(request, order, error)
         except Exception as error:
             log.exception("request failed", extra={"request": request.id, "verb": request.verb[:32]})
             self._orders.note(order, "failed", detail=type(error).__name__)
             await self._mouth.whisper(request, "This should not have happened; the collector's log says more.")
+
+    async def _refuse(self, request: Request, order: Order, error: CommandError) -> None:
+        self._orders.note(order, "refused", detail=f"{error.code}: {error.detail}")
+        await self._mouth.whisper(request, _sentence(error.detail))
 
     async def _mine(self, request: Request) -> bool:
         """Whether no other collector has it already."""
@@ -155,16 +162,20 @@ class Desk:
     async def _say(self, request: Request, message: Message, *, whisper: bool) -> None:
         if whisper:
             await self._mouth.whisper(request, message.text, message.blocks)
-        else:
-            await Answer(self._mouth, request).finish(message)
+            return
+        said = Answer(self._mouth, request)
+        await said.finish(message)
+        if isinstance(message, Illustrated) and message.graph is not None and said.ts:
+            place = Place(said.channel, request.thread or said.ts)
+            await self._easel.put(message.graph, request.id, place)
 
-    async def _carry_out(self, request: Request, order: Order, plan: Plan) -> None:
+    async def _carry_out(self, request: Request, order: Order, plan: Plan, ts: str = "") -> None:
         """In one message that is edited as hosts answer; to a pressed button in words, as its own message changes."""
-        if request.source == "button" and order.verb != "job":
+        if request.source == "button" and order.verb != "job" and not ts:
             states = await self._orders.carry_out(order, plan)
             await self._mouth.whisper(request, "\n".join(state_lines(plan, states)), _shown(order, plan, states).blocks)
             return
-        shown = Answer(self._mouth, request)
+        shown = Answer(self._mouth, request, ts)
         try:
             states = await self._orders.carry_out(
                 order, plan, lambda plan, states: shown.show(_shown(order, plan, states))
@@ -174,27 +185,72 @@ class Desk:
             shown.stop()
 
     async def _ask(self, request: Request, order: Order, plan: Plan) -> None:
-        """For the asker alone: are you sure?"""
+        """Are you sure? For the asker alone; where it takes a second person, for everybody to see."""
         token = self._confirm.token(request.user, order.verb, tuple(order.words), order.text, self._clock.now())
         self._orders.note(order, "confirm", hosts=plan.hosts)
-        buttons = [button("Do it", CONFIRM, token, "danger"), button("Leave it", CANCEL, token)]
-        lines = [order.text, f"on {', '.join(sorted(plan.hosts)[:20])}", f"Within {VALID:g} s, and once."]
-        message = answer("Are you sure?", lines, buttons=buttons)
-        await self._mouth.whisper(request, message.text, message.blocks)
+        message = question(request.user, order.text, sorted(plan.hosts), token, second=self._confirm.second)
+        if self._confirm.second:
+            await Answer(self._mouth, request).finish(message)
+        else:
+            await self._mouth.whisper(request, message.text, message.blocks)
 
     async def _decided(self, request: Request, rights: Rights) -> None:
         """A confirm button: who pressed it is asked for their rights again, and it works once."""
-        asked = self._confirm.read(request.token, request.user, self._clock.now())
+        asked = self._confirm.read(request.token)
+        key, asker = f"confirm {asked.nonce}", f"slack:{asked.user}"
+        order = Order(request.id, key, asker, "button", asked.verb, asked.words, asked.text)
+        press = order
+        if request.user != asked.user:
+            press = dataclasses.replace(order, actor=request.actor, asked_by=asker)
+        try:
+            self._confirm.check(asked, request.user, self._clock.now(), cancel=request.verb == "cancel")
+            if asked.second:
+                await self._decided_together(request, rights, asked, order, press)
+            else:
+                await self._decided_alone(request, rights, asked, order)
+        except CommandError as error:
+            await self._refuse(request, press, error)
+
+    async def _decided_alone(self, request: Request, rights: Rights, asked: Asked, order: Order) -> None:
         await self._mouth.take_back(request)
-        order = Order(
-            request.id, f"confirm {asked.nonce}", request.actor, "button", asked.verb, asked.words, asked.text
-        )
-        if not await self._first(asked.nonce):
-            raise CommandError("used", "this was decided already")
+        await self._use(asked)
         if request.verb == "cancel":
             self._orders.note(order, "cancelled")
             return
         await self._answer(request, order, rights, confirmed=True)
+
+    async def _decided_together(
+        self, request: Request, rights: Rights, asked: Asked, order: Order, press: Order
+    ) -> None:
+        """Whoever may not leaves the question as it stands; else the message that asked becomes the answer."""
+        if press is order:  # who asked takes it back
+            plan = None
+        else:
+            plan = await self._plan_of_both(asked, order, rights)
+        await self._use(asked)
+        if request.verb == "cancel" or plan is None:
+            self._orders.note(press, "cancelled")
+            await Answer(self._mouth, request, request.message).finish(answer(f"{order.text}: left alone"))
+            return
+        self._orders.note(press, "confirmed", hosts=plan.hosts)
+        await self._carry_out(request, dataclasses.replace(order, confirmed_by=press.actor), plan, request.message)
+
+    async def _plan_of_both(self, asked: Asked, order: Order, rights: Rights) -> Plan:
+        """On the hosts of who asked, who must still have the grant; who confirms must have it on all of them."""
+        try:
+            plan = await self._orders.plan(order, await self._grants.of(asked.user))
+        except CommandError as error:
+            if error.code == "no_grant":
+                raise CommandError("no_grant", "who asked for it has no grant for it any more") from None
+            raise
+        missing = [host for host in plan.hosts if not rights.allows(asked.verb, host)]
+        if missing:
+            raise CommandError("no_grant", f"you have no grant for {asked.verb} on {missing[0]}")
+        return plan
+
+    async def _use(self, asked: Asked) -> None:
+        if not await self._first(asked.nonce):
+            raise CommandError("used", "this was decided already")
 
     async def _first(self, nonce: str) -> bool:
         """Here, and in every collector that shares our database; the host itself runs its command's id once."""

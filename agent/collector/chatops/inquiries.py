@@ -8,6 +8,7 @@ from typing import Any
 from agent.alerting.figure import duration
 from agent.clock import Clock
 from agent.collector.chatops import words
+from agent.collector.chatops.easel import Illustrated, graph_of
 from agent.collector.chatops.grants import Rights
 from agent.collector.chatops.orders import Order, Orders
 from agent.collector.chatops.plan import remembered, usage_of
@@ -17,9 +18,11 @@ from agent.commands import verbs
 from agent.errors import CommandError
 from agent.slack.answers import answer
 from agent.slack.blocks import Message
+from agent.slack.graph import MOST_LINES
 
 HOUR = 3600.0
-MOST_SERIES = 8
+GRAPH_POINTS = 240
+"""Of each series, for its picture; the line of bars takes means of them."""
 MOST_ROWS = 50
 
 Inquiry = Callable[[Order, Rights], Awaitable[Message]]
@@ -72,16 +75,22 @@ class Inquiries:
         host, *rest = order.words
         args = verbs.parse("graph", rest)
         _permit(rights, "graph", host)
+        if self._fleet.host(host) is None:
+            raise CommandError("unknown_host", f"no host is called {host[:63]!r}; `hosts` lists them")
         metric, _, labels = str(args["metric"]).partition("{")
         span = float(args.get("span", HOUR))
-        now = self._clock.now()
-        rows = await remembered(self._reader.series(host, metric, now - span, now, span / words.SPARK))
+        end, step = self._clock.now(), span / GRAPH_POINTS
+        rows = await remembered(self._reader.series(host, metric, end - span, end, step))
         wanted = dict(pair.split("=", 1) for pair in labels.rstrip("}").split(",") if "=" in pair)
         rows = [row for row in rows if wanted.items() <= row.labels.items()]
         if not rows:
             raise CommandError("no_data", f"{host} has brought no {metric} within {duration(span)}")
-        lines = words.graph_lines(rows[:MOST_SERIES])
-        return answer(f"{metric} on {host}, the last {duration(span)}", lines, code=True)
+        lines = words.graph_lines(rows[:MOST_LINES])
+        if len(rows) > MOST_LINES:
+            lines.append(f"and {len(rows) - MOST_LINES} more series; metric{{label=value}} picks some")
+        said = answer(f"{metric} on {host}, the last {duration(span)}", lines, code=True)
+        graph = graph_of(rows, host, start=end - span, end=end, step=step)
+        return Illustrated(said.text, said.blocks, graph=graph)
 
     async def _silences(self, order: Order, rights: Rights) -> Message:
         verbs.parse("silences", order.words)

@@ -10,6 +10,7 @@ from agent.collector.chatops.answer import Mouth, member_list
 from agent.collector.chatops.auditor import Auditor
 from agent.collector.chatops.confirm import Confirm
 from agent.collector.chatops.desk import Desk
+from agent.collector.chatops.easel import Easel
 from agent.collector.chatops.fanout import Fanout
 from agent.collector.chatops.grants import Grants, Groups
 from agent.collector.chatops.inquiries import Inquiries
@@ -21,6 +22,7 @@ from agent.commands.signing import Signer
 from agent.config.schema import Config
 from agent.config.secret import Secret
 from agent.errors import ConfigError
+from agent.slack import picture
 from agent.slack.socket import Arrival, Socket
 from agent.slack.web import Web
 
@@ -46,12 +48,14 @@ class Office:
             return
         bot = self._web(config, slack.bot_token)
         groups = Groups(lambda group: _members(bot, group), clock)
+        mouth = Mouth(bot, clock, slack.base_url)
         self.desk = Desk(
-            mouth=Mouth(bot, clock, slack.base_url),
+            mouth=mouth,
+            easel=Easel(mouth, on=picture.wanted(slack)),
             grants=Grants(config.commands.grants, groups),
             orders=self.orders,
             inquiries=Inquiries(fleet, store.reader, store.audit, self.orders, clock),
-            confirm=Confirm(_revealed("slack.bot_token", slack.bot_token)),
+            confirm=Confirm(_revealed("slack.bot_token", slack.bot_token), second=config.commands.second_person),
             audit=store.audit,
             clock=clock,
         )

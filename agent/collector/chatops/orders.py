@@ -21,7 +21,10 @@ LOOK_WITHIN = 5.0
 
 @dataclass(frozen=True)
 class Order:
-    """`key` is equal for every copy of the same request; `actor` is written into command and audit."""
+    """`key` is equal for every copy of the same request; `actor` is written into command and audit.
+
+    Where it took two persons, `asked_by` or `confirmed_by` is the other one.
+    """
 
     request: str
     key: str
@@ -32,6 +35,13 @@ class Order:
     text: str
     host: str = ""
     incident: str = ""
+    asked_by: str = ""
+    confirmed_by: str = ""
+
+    @property
+    def names(self) -> str:
+        """Of everybody whose will it is."""
+        return f"{self.actor}, confirmed by {self.confirmed_by}" if self.confirmed_by else self.actor
 
 
 Progress = Callable[[Plan, States], None]
@@ -44,6 +54,9 @@ class Orders:
         self.auditor = auditor
 
     def note(self, order: Order, outcome: str, *, hosts: tuple[str, ...] = (), detail: str = "") -> None:
+        other = f"asked by {order.asked_by}" if order.asked_by else ""
+        if order.confirmed_by:
+            other = f"confirmed by {order.confirmed_by}"
         self.auditor.note(
             request=order.request,
             actor=order.actor,
@@ -52,7 +65,7 @@ class Orders:
             text=order.text,
             outcome=outcome,
             hosts=hosts,
-            detail=detail,
+            detail="; ".join(filter(None, (other, detail))),
         )
 
     async def plan(self, order: Order, rights: Rights) -> Plan:
@@ -72,7 +85,7 @@ class Orders:
         await self.fanout.run(
             plan.verb,
             plan.args,
-            actor=order.actor,
+            actor=order.names,
             key=order.key,
             states=states,
             changed=None if progress is None else lambda states: progress(plan, states),

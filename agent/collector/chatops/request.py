@@ -34,7 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Who wants what, and where the answer goes.
 
     `key` names this very payload, however often Slack sends it. `host` and `incident` are those of the message whose
-    button was pressed; `token` is what a confirm button carries.
+    button was pressed, `message` is its ts; `token` is what a confirm button carries.
     """
 
     verb: str
@@ -49,6 +49,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     incident: str = ""
     token: str = ""
+    message: str = ""
 
     @property
     def id(self) -> str:
@@ -114,11 +115,12 @@ def of_press(payload: Mapping[str, Any]) -> Request | None:
     meaning = _meaning(name, value)
     if meaning is None:
         return None
-    thread = container.get("thread_ts")
+    thread, message = container.get("thread_ts"), container.get("message_ts")
     return Request(
         user=user,
         channel=channel,
         thread=thread if _is(thread, _TS) else "",
+        message=message if _is(message, _TS) else "",
         source="button",
         key=f"button {at} {user} {name} {value}",
         response_url=_url(payload),

@@ -20,6 +20,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 _SIGNS = {"done": "✓", "refused": "✗", "silent": "…", "offline": "✗", "unsent": "✗", "interrupted": "✗"}
 SPARK = 60
 """Characters of a drawn line."""
+_MOST = 1e300
+"""What is larger has no bar of its own: sums and differences must stay numbers, whatever a host sends."""
 _WHOLE = 60
 """Lines of a host's own text where it is the only one; of several each gets its share."""
 
@@ -92,6 +94,7 @@ def graph_lines(rows: Sequence[SeriesRow], points: int = SPARK) -> list[str]:
 
 def spark(values: Sequence[float], points: int = SPARK) -> str:
     """Means of equal portions, from the lowest bar to the highest; level values are a low line."""
+    values = [min(max(value, -_MOST), _MOST) for value in values]
     if len(values) > points:
         edges = [round(index * len(values) / points) for index in range(points + 1)]
         portions = [values[start:end] for start, end in pairwise(edges) if end > start]

@@ -20,7 +20,7 @@ MAX_DETAIL = 2000
 class AuditEntry(msgspec.Struct, frozen=True):
     """One fact: `actor` asked for `verb` on `hosts`, or how that came out. `time` in unix seconds.
 
-    Entries with the same `request` belong together: "accepted", "refused", "confirm", and then "done",
+    Entries with the same `request` belong together: "accepted", "refused", "confirm", "confirmed", and then "done",
     "failed" or "unanswered". `source`: slash, mention, button or api; `text` what was asked, word for word.
     """
 

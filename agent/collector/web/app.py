@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 16 * 1024
 """Bytes; the login form is all that anybody sends."""
+
+SERVER: dict[str, Any] = {"access_log": None, "auto_decompress": False}
+"""For who serves it. Nobody sends us anything packed; unpacking what strangers send costs memory, and where it cannot
+be unpacked a traceback each."""
 
 
 def make_app(

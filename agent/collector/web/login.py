@@ -6,7 +6,7 @@ from aiohttp import web
 
 from agent.collector.web.guard import COOKIE, SESSION_AGE, Guard
 from agent.collector.web.pages import Files
-from agent.collector.web.parts import ApiError
+from agent.collector.web.parts import ApiError, reading
 
 GUARD: web.AppKey[Guard] = web.AppKey("guard", Guard)
 FILES: web.AppKey[Files] = web.AppKey("files", Files)
@@ -20,9 +20,10 @@ async def form(request: web.Request) -> web.Response:
 async def login(request: web.Request) -> web.Response:
     guard = request.app[GUARD]
     try:
-        fields = await request.post()
-    except (ValueError, LookupError):  # no form, or in no character set that there is
-        return page(request, "this is no form that can be read", 400)
+        async with reading():
+            fields = await request.post()
+    except ApiError as error:
+        return page(request, error.message, error.status)
     given = fields.get("token", "")
     try:
         if guard.token:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from agent.clock import Clock
 from agent.collector.chatops.office import Office
@@ -15,6 +19,8 @@ from agent.collector.live import Hub
 from agent.collector.stats import Stats
 from agent.collector.store import Reader
 
+READ_WITHIN = 10.0
+"""Seconds in which a body must have come: whoever dribbles it keeps nothing of ours."""
 LARGE = 2048
 """Bytes of JSON above which gzip pays."""
 
@@ -45,6 +51,23 @@ class ApiError(Exception):
 
 def refuse(status: int, code: str, message: str) -> NoReturn:
     raise ApiError(status, code, message)
+
+
+@contextlib.asynccontextmanager
+async def reading() -> AsyncIterator[None]:
+    """Around the reading of a request's body: what is broken or does not come is the sender's fault, and said so."""
+    try:
+        async with asyncio.timeout(READ_WITHIN):
+            yield
+    except TimeoutError:
+        refuse(408, "too_slow", f"the body did not come within {READ_WITHIN:g} s")
+    except (
+        web.RequestPayloadError,
+        BadHttpMessage,
+        ValueError,
+        LookupError,
+    ):  # torn, unpacked badly, or no such letters
+        refuse(400, "bad_body", "the body could not be read")
 
 
 def answer(value: Any, *, status: int = 200) -> web.Response:

@@ -13,11 +13,14 @@ from agent.collector.chatops.grants import EVERYTHING
 from agent.collector.chatops.orders import Order, outcome_of
 from agent.collector.web import query as q
 from agent.collector.web.audit import office_of
-from agent.collector.web.parts import answer, refuse
+from agent.collector.web.parts import answer, reading, refuse
 from agent.errors import CommandError
 
 CSRF = "X-Tocsin-Request"
-"""A header that no foreign page can make a visitor's browser send; asked for where no token is in the request."""
+"""A header that no foreign page can make a visitor's browser send; asked for where no token is in the request.
+
+A token is what follows "Bearer". "Basic", for a proxy before us, a browser sends by itself, wherever a page sends it.
+"""
 WITHIN = 10.0
 STATUS = {"unknown_silence": 404, "no_grant": 404}
 
@@ -38,8 +41,10 @@ async def silences(request: web.Request) -> web.Response:
 async def silence(request: web.Request) -> web.Response:
     """{"match", "duration": "2h", "reason"} to every host that it may concern."""
     permitted(request)
+    async with reading():
+        text = await request.text()
     try:
-        body = json.loads(await request.text())
+        body = json.loads(text)
         match, duration, reason = (body[name] for name in ("match", "duration", "reason"))
     except (ValueError, KeyError, TypeError, RecursionError):
         refuse(400, "bad_body", 'expected {"match": …, "duration": "2h", "reason": …}')
@@ -70,7 +75,8 @@ async def given(request: web.Request, order: Order) -> web.Response:
 
 def permitted(request: web.Request) -> None:
     """The guard has let it in. Without a token in the request itself it may come from a foreign page all the same."""
-    if not request.headers.get("Authorization") and request.headers.get(CSRF) is None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if not (scheme.lower() == "bearer" and token.strip()) and request.headers.get(CSRF) is None:
         refuse(403, "header_missing", f"send the header {CSRF}: 1, or the collector's token")
 
 

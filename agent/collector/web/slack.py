@@ -15,7 +15,7 @@ from aiohttp import web
 
 from agent.collector.chatops.desk import Desk
 from agent.collector.chatops.office import Office
-from agent.collector.web.parts import PARTS, answer, refuse
+from agent.collector.web.parts import PARTS, answer, reading, refuse
 from agent.slack.signature import signed
 
 MAX_BODY = 256 * 1024
@@ -62,13 +62,11 @@ async def read(request: web.Request) -> bytes:
     if (request.content_length or 0) > MAX_BODY:
         refuse(413, "too_large", f"at most {MAX_BODY} bytes")
     body = bytearray()
-    try:
+    async with reading():
         async for chunk in request.content.iter_chunked(64 * 1024):
             body += chunk
             if len(body) > MAX_BODY:
                 refuse(413, "too_large", f"at most {MAX_BODY} bytes")
-    except web.RequestPayloadError:
-        refuse(400, "bad_body", "the body could not be read")
     return bytes(body)
 
 
