@@ -307,7 +307,10 @@ class Outbox:
         mention = row.mention if call is not None or not row.gathered else ""
         thread = self._table.thread(row) or row.ts or None
         if operation == "find":
-            return await messenger.find(channel, row.nonce, row.asked_at, thread)
+            found = await messenger.find(channel, row.nonce, row.asked_at, thread)
+            if found is None and row.doing == "post" and thread and not row.thread:
+                found = await messenger.find(channel, row.nonce, row.asked_at)  # of one who did not know of the thread
+            return found
         if operation == "edit":
             await messenger.edit(incident, channel, row.ts, mention=mention, small=small)
             return Posted(channel, row.ts)
