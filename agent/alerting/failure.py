@@ -57,8 +57,8 @@ def judge(row: Delivery, operation: Operation, error: DeliveryError, default: st
         case AnewError() if operation != "post":
             row.anew()
             verdict = Verdict()
-        case AnewError() if row.bulletin:  # the storm's message is gone: a message of its own
-            row.bulletin = ""
+        case AnewError() if row.gathered:  # the storm's message is gone: a message of its own
+            row.bulletin = row.thread = ""
             verdict = Verdict()
         case ShrinkError() if operation != "find":
             row.state, row.small = ("dead", True) if row.small else ("pending", True)
@@ -81,6 +81,6 @@ def _divert(row: Delivery, operation: Operation, default: str, code: str) -> flo
             row.anew()
         return PARK
     log.error("channel cannot be written to, using the default one", extra=fields)
-    row.channel, row.bulletin = default, ""
+    row.channel, row.bulletin, row.thread = default, "", ""
     row.anew()
     return 0.0
