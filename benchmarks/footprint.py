@@ -8,6 +8,7 @@ so that no agent is measured with another's packages.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,13 @@ def tocsin(directory: Path, port: int, interval: float) -> Contender:
         f'timeout = "{interval * 0.8:g}s"\n[mqtt]\nurl = "mqtt://127.0.0.1:{port}"\n{probes}\n{thresholds}'
     )
     command = [str(Path(sys.executable).parent / "tocsin"), "run", "-c", str(config)]
-    return Contender("tocsin", command, "tocsin/v1/bench/", {})
+    return Contender("tocsin", command, "tocsin/v1/bench/", unit_environment())
+
+
+def unit_environment() -> dict[str, str]:
+    """What the agent's unit sets: it is measured as hosts run it."""
+    unit = (HERE.parent / "systemd" / "tocsin-agent.service").read_text()
+    return dict(re.findall(r"^Environment=(\w+)=(.*)$", unit, re.MULTILINE))
 
 
 def floor(port: int, interval: float) -> Contender:

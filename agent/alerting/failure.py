@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.alerting.delivery import Delivery, Operation
 from agent.errors import (
@@ -25,8 +26,7 @@ PARK = 300.0
 """Seconds between tries while our credentials, or every channel we know, are refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Seconds: `pause` of this delivery, `method` of every call like it, `park` of everything."""
 
     pause: float = 0.0
