@@ -40,7 +40,7 @@ class Contender:
     cpu_per_minute: float = 0.0
 
 
-def tocsin(directory: Path, port: int, interval: float) -> Contender:
+def tocsin(directory: Path, port: int, interval: float, host: Path) -> Contender:
     config = directory / "agent.toml"
     probes = "\n".join(f"[probes.{name}]" for name in PROBES)
     shipped = (HERE.parent / "agent.toml").read_text()
@@ -49,7 +49,7 @@ def tocsin(directory: Path, port: int, interval: float) -> Contender:
         f'[agent]\nhost = "bench"\nstate_dir = "{directory}/state"\ninterval = "{interval:g}s"\n'
         f'timeout = "{interval * 0.8:g}s"\n[mqtt]\nurl = "mqtt://127.0.0.1:{port}"\n{probes}\n{thresholds}'
     )
-    command = [str(Path(sys.executable).parent / "tocsin"), "run", "-c", str(config)]
+    command = [str(host / "bin" / "tocsin"), "run", "-c", str(config)]
     return Contender("tocsin", command, "tocsin/v1/bench/", unit_environment())
 
 
@@ -130,8 +130,8 @@ def psmqtt(directory: Path, port: int, interval: float, peers: Path) -> Contende
     return Contender("psmqtt", [str(program)], "psmqtt/", {"PSMQTTCONFIG": str(config)})
 
 
-def contenders(directory: Path, port: int, interval: float, peers: Path) -> list[Contender]:
-    made = [floor(port, interval), tocsin(directory, port, interval), collectd(directory, port, interval)]
+def contenders(directory: Path, port: int, interval: float, peers: Path, host: Path) -> list[Contender]:
+    made = [floor(port, interval), tocsin(directory, port, interval, host), collectd(directory, port, interval)]
     made += [glances(directory, port, interval, peers), psmqtt(directory, port, interval, peers)]
     return [contender for contender in made if contender is not None]
 
@@ -191,10 +191,10 @@ class Listener:
 
 
 def measure(
-    directory: Path, port: int, interval: float, *, settle: float, seconds: float, peers: Path
+    directory: Path, port: int, interval: float, *, settle: float, seconds: float, peers: Path, host: Path
 ) -> list[Contender]:
     """Run all contenders together; the first `settle` seconds are start-up and not counted."""
-    made = contenders(directory, port, interval, peers)
+    made = contenders(directory, port, interval, peers, host)
     listener = Listener(port, made)
     try:
         for contender in made:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,19 +25,6 @@ def start(path: str | None) -> int:
 
 
 def _run(path: Path | None) -> int:
-    _load_msgspec()
     from agent.daemon.main import main as daemon  # noqa: PLC0415
 
     return daemon(path)
-
-
-def _load_msgspec() -> None:
-    """Without typing_extensions, which it takes where the collector's packages have brought it, and does not need."""
-    name = "typing_extensions"
-    if name in sys.modules:
-        return
-    sys.modules[name] = None  # type: ignore[assignment] # as if it were not installed
-    try:
-        import msgspec  # noqa: F401, PLC0415
-    finally:
-        del sys.modules[name]
