@@ -11,12 +11,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from agent.alerting.agenda import Agenda
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, Operation
-from agent.alerting.failure import judge
+from agent.alerting.failure import Verdict, judge
 from agent.alerting.memory import IncidentFact
 from agent.alerting.messenger import TERMINAL, Messenger, Posted
 from agent.alerting.order import urgency
@@ -359,7 +358,7 @@ class Outbox:
             self._state.put({("channel", row.channel): None})
         verdict = judge(row, operation, error, self._default, self._rng)
         if self._held:  # how Slack is for us is not asked
-            verdict = replace(verdict, park=0.0)
+            verdict = Verdict(verdict.pause, verdict.method)
         elif not isinstance(error, ChannelError | AnewError | ShrinkError):
             self._weather.failed()
         elif row.state == "dead":
