@@ -68,7 +68,8 @@ class Outbox:
         self._ids: dict[str, str] = state.read("channel", str)
         self._table = Table(state, on_change)
         self._rows = self._table.rows
-        self._agenda = Agenda(state, clock, self._table)
+        self._agenda = Agenda(state, clock, self._table, self._rng)
+        self.crowded = self._agenda.crowded
         self.shown, self.waiting = self._table.shown, self._table.waiting
         self._weather = Weather(
             state,
@@ -267,7 +268,7 @@ class Outbox:
         return self._may(row) and (not self._held or (operation == "edit" and is_bulletin(row.incident)))
 
     def _channel(self, row: Delivery, operation: Operation) -> str:
-        if operation in ("edit", "reply") or (operation == "find" and row.doing == "reply"):
+        if operation in ("edit", "reply", "look") or (operation == "find" and row.doing == "reply"):
             return row.posted_in
         return self._ids.get(row.channel, row.channel)
 
@@ -307,6 +308,9 @@ class Outbox:
         messenger, small = self._messenger, row.small
         mention = row.mention if call is not None or not row.gathered else ""
         thread = self._table.thread(row) or row.ts or None
+        if operation == "look" and row.unseen is not None:
+            told = thread if row.unseen.call is not None else self._table.thread(row) or None
+            return await messenger.find(channel, row.unseen.nonce, row.unseen.asked_at, told)
         if operation == "find":
             found = await messenger.find(channel, row.nonce, row.asked_at, thread)
             if found is None and row.doing == "post" and thread and not row.thread:
@@ -332,13 +336,17 @@ class Outbox:
 
     def _succeeded(self, row: Delivery, operation: Operation, posted: Posted | None) -> None:
         failures = row.attempts - 1
+        if operation == "look":
+            self._agenda.looked(row, seen=posted is not None)
+            return
         if posted is None:  # looked for and not there: send it again
             self._agenda.unpark()
             row.state = "pending"
             return
         if operation == "post" or (operation == "find" and row.doing == "post"):
             row.thread = self._table.thread(row)
-        row.done(operation, posted.channel, posted.ts)
+        unsure = self._agenda.unsure and operation in ("post", "reply") and posted.channel != TERMINAL
+        row.done(operation, posted.channel, posted.ts, unsure=unsure)
         self._weather.succeeded(row)
         if row.posted_in != TERMINAL and self._ids.get(row.channel) != row.posted_in:
             self._ids[row.channel] = row.posted_in

@@ -26,6 +26,8 @@ from agent.transport.wire import DeliveredMessage, DeliveriesMessage
 log = logging.getLogger(__name__)
 
 REPORT_EVERY = 0.3
+HANDING_OVER = 60.0
+"""Seconds after a connection in which some hosts still write themselves."""
 FETCH_AGAIN = 1.0
 
 
@@ -85,6 +87,7 @@ class Herald:
         for known in (self._ours, self._slips, self._told):
             known.clear()
         self.outbox.release(lambda row: row.incident.metric != METRIC and not is_bulletin(row.incident))
+        self.outbox.crowded(HANDING_OVER)
 
     def may(self, row: Delivery) -> bool:
         """Whether a call about this row may begin now."""

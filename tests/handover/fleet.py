@@ -24,10 +24,18 @@ TAKEOVER_AFTER = 2.0
 LEVELS = {Severity.OK: 10.0, Severity.WARNING: 60.0, Severity.CRITICAL: 95.0}
 
 
+SHARE = 5
+"""Hosts that write into one channel, so that of what they write at once some is taken and not shown."""
+
+
+def channel(number: int) -> str:
+    return f"#c-{number // SHARE}"
+
+
 def slack_table(slack: FakeSlack, hosts: int) -> str:
-    """A channel for each host: what two writers do at once in one channel is not the question here."""
     routes = "".join(
-        f'[[slack.routes]]\nmatch = {{ host = "h-{number}" }}\nchannel = "#h-{number}"\n' for number in range(hosts)
+        f'[[slack.routes]]\nmatch = {{ host = "h-{number}" }}\nchannel = "{channel(number)}"\n'
+        for number in range(hosts)
     )
     return (
         f'[slack]\nbot_token = {{ env = "{TOKEN}" }}\nbase_url = "{slack.url}"\ntimeout = "2s"\n'
