@@ -137,12 +137,13 @@ class Delivery(msgspec.Struct):
 
     def done(self, operation: Operation, channel: str = "", ts: str = "") -> None:
         """It is there. For "find": what was looked for has been found."""
+        found = operation == "find" and self.doing == "reply" and self.nonce == self._nonce("reply")
         operation = self.doing or "post" if operation == "find" else operation
         if operation == "post":
             self.posted_in, self.ts = channel, ts
         if operation != "reply":
             self.delivered = self.asking
-        if operation != "edit" and self.call is not None and self.call.version <= self.asking:
+        if found or (operation != "edit" and self.call is not None and self.call.version <= self.asking):
             self.call = None  # a first post tells all that came before it
         self.doing, self.nonce, self.asked_at = "", "", 0.0
         self.attempts, self.next_try, self.error, self.small = 0, None, "", False
@@ -164,6 +165,8 @@ class Delivery(msgspec.Struct):
     def doubt(self) -> None:
         """Another may have posted what comes next here: look for it, from when it came to be wanted."""
         operation = self.next()
+        if operation == "edit" and self.call is not None:
+            operation = "reply"  # which comes after it; the edit may be made twice
         if operation not in ("post", "reply"):
             return
         self.state, self.doing, self.nonce = "ambiguous", operation, self._nonce(operation)
@@ -228,6 +231,13 @@ class Delivery(msgspec.Struct):
             escalated=self.escalated,
             snoozed_until=self.snoozed_until,
         )
+
+
+def doubtful(incident: Incident) -> DeliveryState:
+    """Of one that is not known here: what another tells that may have posted it."""
+    row = Delivery(incident, "")
+    row.doubt()
+    return row.shown()
 
 
 def _known(row: DeliveryState) -> tuple[int, bool, int, int]:
