@@ -192,7 +192,7 @@ class Outbox:
         """Go on from what another writer tells of its messages. Incidents that are not known here are left out."""
         for other in told:
             row = self._rows.get(other.incident)
-            if row is not None and row is not self._busy and row.adopt(other):
+            if row is not None and row.adopt(other, busy=row is self._busy):
                 self._not_before.pop(row.id, None)
                 self._table.keep(row)
         self._wake.set()
