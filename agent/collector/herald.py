@@ -110,11 +110,10 @@ class Herald:
     def tick(self) -> None:
         """Once a second: which hosts are gone, and what of that the database has not got yet."""
         self._succession.look(leads=self._lease.leads(self._clock.monotonic()))
-        if not self._succession.ready:
-            return
-        for incident, _ in self._watch.look(self._fleet.absent(), self._fleet.present()):
-            self.outbox.desire(incident)
-        for pair in self._watch.unsettled.values():
+        if self._succession.ready:
+            for incident, _ in self._watch.look(self._fleet.absent(), self._fleet.present()):
+                self.outbox.desire(incident)
+        for pair in self._watch.unsettled.values():  # whoever leads by now must learn of them
             self._keep(*pair)
 
     def _go_on(self, incidents: Iterable[Incident]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from agent.alerting.outbox import Outbox
 from agent.alerting.state import State
-from agent.collector.fleet import Fleet
+from agent.collector.fleet import Fleet, Gone
 from agent.collector.herald import Herald
 from agent.collector.hostwatch import HostWatch
 from agent.collector.lease import Lease
@@ -18,8 +18,8 @@ from agent.collector.live import Hub
 from agent.collector.store import IncidentRow
 from agent.config.schema import SlackRoute
 from agent.config.units import Duration
-from agent.model import Incident
-from agent.transport.wire import DeliveredMessage, DeliveriesMessage
+from agent.model import Incident, Transition
+from agent.transport.wire import DeliveredMessage, DeliveriesMessage, Heartbeat
 from tests.fakes.clock import ManualClock
 from tests.unit.test_outbox import Recorder, incident
 
@@ -53,9 +53,10 @@ class Scene:
         self.lease.begin()
         self.lease.confirmed(0.0)
         self.state = State(None)
-        watch, fleet = HostWatch(State(None), clock), Fleet(clock, Hub(), 45.0)
+        self.watch, fleet = HostWatch(State(None), clock), Fleet(clock, Hub(), 45.0)
+        self.kept: list[tuple[str, int]] = []
         reader = cast("Any", Reader(incident()))
-        self.herald = Herald(self.lease, reader, fleet, watch, clock, tell=self.tell, keep=lambda *_: None)
+        self.herald = Herald(self.lease, reader, fleet, self.watch, clock, tell=self.tell, keep=self.keep)
         self.herald.delivering = True
         self.herald.outbox = Outbox(
             self.state, self.slack, clock, routes=ROUTES, may=self.herald.may, on_change=self.herald.changed
@@ -65,6 +66,9 @@ class Scene:
     def say(self) -> None:
         message = DeliveriesMessage(1, "web-1", self.clock.now(), tuple(self.host.shown()), self.lease.writer)
         self.herald.deliveries("web-1", message)
+
+    def keep(self, incident: Incident, transition: Transition) -> None:
+        self.kept.append((incident.host, transition.version))
 
     def tell(self, host: str, message: DeliveredMessage) -> None:
         self.host.adopt(message.deliveries)
@@ -121,3 +125,13 @@ async def test_a_snooze_is_kept_by_who_writes(scene: Scene, clock: ManualClock) 
     again = Outbox(scene.state, Recorder(clock), clock, routes=ROUTES)
     [row] = again.shown("web-1")
     assert row.snoozed_until == pytest.approx(clock.now() + 10 * HOUR)
+
+
+async def test_what_it_has_told_of_hosts_reaches_the_database_whoever_leads(scene: Scene) -> None:
+    """So that the one that leads can end it."""
+    scene.watch.look({"web-9": Gone("silent", 46.0)}, ())
+    scene.lease.heard("a", Heartbeat("online", session="s", delivers=True), 0.0)
+    scene.herald.tick()
+    assert scene.kept == [("web-9", 1)]
+    scene.watch.look({}, {"web-9"})
+    assert len(scene.watch.unsettled) == 2
