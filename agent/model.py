@@ -165,7 +165,7 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     call: Transition | None = None
     """What the thread is still to be told."""
     thread: str = ""
-    """The message in whose thread this one is; "" for a root."""
+    """The message in whose thread this one is, or is to be; "" for a root."""
     reminded: int = 0
     reminded_at: float = 0.0
     escalated: bool = False

@@ -14,18 +14,27 @@ from pathlib import Path
 from benchmarks import footprint, ingest, latency
 from tests.services import Mosquitto
 
-PEERS = Path(".dev/peers")
+PEERS, HOST = Path(".dev/peers"), Path(".dev/host")
 PARTS = ("footprint", "latency", "ingest")
 
 
 def peers() -> Path:
     """glances and psmqtt in an environment of their own, so that no agent carries another's packages."""
-    if not (PEERS / "bin" / "psmqtt").exists():
-        print("installing the peers into .dev/peers …", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
-        pip = [str(PEERS / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "glances", "psmqtt", "paho-mqtt", "certifi"], check=True)
-    return PEERS.resolve()
+    return environment(PEERS, "psmqtt", "glances", "psmqtt", "paho-mqtt", "certifi")
+
+
+def host() -> Path:
+    """This tree as a host has it: without the collector's packages, some of which others load where they find them."""
+    return environment(HOST, "tocsin", "-e", str(Path(__file__).parent.parent))
+
+
+def environment(place: Path, program: str, *packages: str) -> Path:
+    if not (place / "bin" / program).exists():
+        print(f"installing into {place} …", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *packages], check=True)
+    return place.resolve()
 
 
 def run_footprint(directory: Path, quick: bool) -> None:
@@ -42,6 +51,7 @@ def run_footprint(directory: Path, quick: bool) -> None:
                 settle=5 if quick else 20,
                 seconds=20 if quick else 120,
                 peers=peers(),
+                host=host(),
             )
         finally:
             broker.stop()

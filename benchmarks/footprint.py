@@ -8,6 +8,7 @@ so that no agent is measured with another's packages.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ class Contender:
     cpu_per_minute: float = 0.0
 
 
-def tocsin(directory: Path, port: int, interval: float) -> Contender:
+def tocsin(directory: Path, port: int, interval: float, host: Path) -> Contender:
     config = directory / "agent.toml"
     probes = "\n".join(f"[probes.{name}]" for name in PROBES)
     shipped = (HERE.parent / "agent.toml").read_text()
@@ -48,8 +49,14 @@ def tocsin(directory: Path, port: int, interval: float) -> Contender:
         f'[agent]\nhost = "bench"\nstate_dir = "{directory}/state"\ninterval = "{interval:g}s"\n'
         f'timeout = "{interval * 0.8:g}s"\n[mqtt]\nurl = "mqtt://127.0.0.1:{port}"\n{probes}\n{thresholds}'
     )
-    command = [str(Path(sys.executable).parent / "tocsin"), "run", "-c", str(config)]
-    return Contender("tocsin", command, "tocsin/v1/bench/", {})
+    command = [str(host / "bin" / "tocsin"), "run", "-c", str(config)]
+    return Contender("tocsin", command, "tocsin/v1/bench/", unit_environment())
+
+
+def unit_environment() -> dict[str, str]:
+    """What the agent's unit sets: it is measured as hosts run it."""
+    unit = (HERE.parent / "systemd" / "tocsin-agent.service").read_text()
+    return dict(re.findall(r"^Environment=(\w+)=(.*)$", unit, re.MULTILINE))
 
 
 def floor(port: int, interval: float) -> Contender:
@@ -123,8 +130,8 @@ def psmqtt(directory: Path, port: int, interval: float, peers: Path) -> Contende
     return Contender("psmqtt", [str(program)], "psmqtt/", {"PSMQTTCONFIG": str(config)})
 
 
-def contenders(directory: Path, port: int, interval: float, peers: Path) -> list[Contender]:
-    made = [floor(port, interval), tocsin(directory, port, interval), collectd(directory, port, interval)]
+def contenders(directory: Path, port: int, interval: float, peers: Path, host: Path) -> list[Contender]:
+    made = [floor(port, interval), tocsin(directory, port, interval, host), collectd(directory, port, interval)]
     made += [glances(directory, port, interval, peers), psmqtt(directory, port, interval, peers)]
     return [contender for contender in made if contender is not None]
 
@@ -184,10 +191,10 @@ class Listener:
 
 
 def measure(
-    directory: Path, port: int, interval: float, *, settle: float, seconds: float, peers: Path
+    directory: Path, port: int, interval: float, *, settle: float, seconds: float, peers: Path, host: Path
 ) -> list[Contender]:
     """Run all contenders together; the first `settle` seconds are start-up and not counted."""
-    made = contenders(directory, port, interval, peers)
+    made = contenders(directory, port, interval, peers, host)
     listener = Listener(port, made)
     try:
         for contender in made:

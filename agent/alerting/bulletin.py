@@ -7,7 +7,7 @@ happened while Slack was out of reach. They are no incidents of any host, and no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -33,6 +33,8 @@ class Storm(msgspec.Struct):
     mention: str = ""
     thresholds: dict[str, int] = {}
     hosts: dict[str, int] = {}
+    lost: int = 0
+    """Of which nothing was heard any more, after another had begun to write for them."""
 
     def join(self, incident: Incident, now: float) -> None:
         self.total += 1
@@ -41,14 +43,19 @@ class Storm(msgspec.Struct):
             if name in counts or len(counts) < _NAMES:
                 counts[name] = counts.get(name, 0) + 1
 
-    def incident(self, still_open: Sequence[Incident], now: float, *, host: str) -> Incident:
-        """As the outbox delivers it; resolved when nothing of it is open any more."""
+    def incident(
+        self, still_open: Sequence[Incident], now: float, *, host: str, away: Sequence[Incident] = ()
+    ) -> Incident:
+        """As the outbox delivers it; resolved when nothing of it is open any more.
+
+        `away`: another writes for these now; they were open when it began to.
+        """
         self.version += 1
-        over = not still_open
-        worst = _worst(still_open) or Severity.WARNING
+        over = not still_open and not away
+        worst = _worst([*still_open, *away]) or Severity.WARNING
         lasted = duration(max(1.0, self.joined_at - self.began_at))
         summary = f"{self.total} incidents in {lasted} on {_count(len(self.hosts), 'host')}; "
-        summary += "all of them are over" if over else f"{_severities(still_open)} open; each is in the thread"
+        summary += self._end() if over else "; ".join(_stands(still_open, away))
         return Incident(
             id=self.id,
             host=host,
@@ -68,6 +75,19 @@ class Storm(msgspec.Struct):
                 Evidence("By host", _ranked(self.hosts)),
             ),
         )
+
+    def _end(self) -> str:
+        if not self.lost:
+            return "all of them are over"
+        return f"of {self.lost} nothing was heard for a day, the others are over"
+
+
+def _stands(still_open: Sequence[Incident], away: Sequence[Incident]) -> Iterator[str]:
+    if still_open:
+        yield f"{_severities(still_open)} open; each is in the thread"
+    if away:
+        number = f"{len(away)} more" if still_open else str(len(away))
+        yield f"{number} told by {'its host' if len(away) == 1 else 'their hosts'} now"
 
 
 def digest(

@@ -48,7 +48,7 @@ class Delivery(msgspec.Struct):
     bulletin: str = ""
     """The storm in whose thread it is told, or the digest that tells of it."""
     thread: str = ""
-    """The message in whose thread its own is, where that is no root."""
+    """The message in whose thread its own is, or is to be, where that is no root."""
     reminded: int = 0
     reminded_at: float = 0.0
     escalated: bool = False
@@ -57,6 +57,8 @@ class Delivery(msgspec.Struct):
     """When its thread was last to be told that it flaps."""
     since: float = 0.0
     """When it opened, by a clock that was set back after it had."""
+    away: float = 0.0
+    """Since when another writes for it; it is not told by us then, but still counted with its storm."""
 
     @property
     def id(self) -> str:
@@ -67,6 +69,11 @@ class Delivery(msgspec.Struct):
         return self.incident.state == "resolved"
 
     @property
+    def gathered(self) -> bool:
+        """Told in the thread of a storm, whoever has made that, or by a digest."""
+        return bool(self.bulletin or self.thread)
+
+    @property
     def over(self) -> bool:
         """Resolved, and nothing is left to be told of it."""
         return self.resolved and self.next() is None
@@ -75,8 +82,8 @@ class Delivery(msgspec.Struct):
         """What to do now, if anything. What is muted is not posted, and what a bulletin tells of only while it is open;
         but a message that is there goes on to be true.
         """
-        held = self.incident.muted or self.quiet or (self.bulletin and self.resolved)
-        if self.state == "dead" or (held and not self.ts and self.state != "ambiguous"):
+        held = self.incident.muted or self.quiet or (self.gathered and self.resolved)
+        if self.away or self.state == "dead" or (held and not self.ts and self.state != "ambiguous"):
             return None
         if self.state == "ambiguous":
             return "find"
@@ -92,7 +99,19 @@ class Delivery(msgspec.Struct):
         if incident.version <= before.version:
             return False
         self.quiet = bool(incident.muted) or (self.quiet and incident.state == "resolved")
-        if is_bulletin(incident) or incident.muted:
+        self._hear(before, incident)
+        taken = incident.acknowledged_by != before.acknowledged_by  # whoever pressed the button looks at it now
+        self.urgent = self.urgent or self.call is not None or taken
+        self.incident = incident
+        if self.state in ("delivered", "dead"):
+            self.state, self.attempts, self.next_try = "pending", 0, None
+        return True
+
+    def _hear(self, before: Incident, incident: Incident) -> None:
+        """What the thread is to be told of the change; that of a bulletin has reminders alone."""
+        if is_bulletin(incident):
+            self.call = None if incident.state == "resolved" else self.call
+        elif incident.muted:
             self.call = None
         elif before.muted and incident.state == "open" and self.ts:
             self.call = _call(incident, TransitionKind.UNMUTED)
@@ -104,14 +123,8 @@ class Delivery(msgspec.Struct):
             self._turn(incident)
         elif incident.severity.rank < before.severity.rank and not self._tells(TransitionKind.STEADY):
             self.call = None  # a rise that was not yet told is over
-        if self.bulletin and not self._tells(TransitionKind.ESCALATED):
+        if self.gathered and not self._tells(TransitionKind.ESCALATED):
             self.call = None  # its message is in a storm's thread, which is told enough by its edits
-        taken = incident.acknowledged_by != before.acknowledged_by  # whoever pressed the button looks at it now
-        self.urgent = self.urgent or self.call is not None or taken
-        self.incident = incident
-        if self.state in ("delivered", "dead"):
-            self.state, self.attempts, self.next_try = "pending", 0, None
-        return True
 
     def _turn(self, incident: Incident) -> None:
         """It begins to flap, or ends; a rise is the more important thing to tell."""
@@ -153,7 +166,7 @@ class Delivery(msgspec.Struct):
 
     def anew(self) -> None:
         """The message is gone: post another."""
-        self.ts, self.posted_in, self.thread, self.delivered = "", "", "", 0
+        self.ts, self.posted_in, self.delivered = "", "", 0
         self.generation += 1
         self.doing, self.nonce, self.asked_at, self.state = "", "", 0.0, "pending"
 
@@ -187,11 +200,12 @@ class Delivery(msgspec.Struct):
         self.reminded, self.escalated = max(self.reminded, other.reminded), self.escalated or other.escalated
         self.reminded_at = max(self.reminded_at, other.reminded_at)
         self.quiet = self.quiet or (other.state == "untold" and not other.open)
+        learned = self._joins(other)
         doubtful = other.state in ("ambiguous", "sending")
         if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
-            return self._reminders() != before
+            return learned or self._reminders() != before
         self.ts, self.posted_in, self.generation = other.ts, other.channel if other.ts else "", other.generation
-        self.thread = other.thread
+        self.thread = other.thread or ("" if other.ts else self.thread)
         self.delivered, self.doing, self.nonce, self.asked_at = other.version, other.doing, other.nonce, other.asked_at
         self.attempts, self.next_try, self.error = other.attempts, other.next_try, other.error
         if self.call is None or self.call.version <= other.desired:
@@ -205,6 +219,14 @@ class Delivery(msgspec.Struct):
 
     def _reminders(self) -> tuple[int, float, bool, float]:
         return self.reminded, self.reminded_at, self.escalated, self.snoozed_until
+
+    def _joins(self, other: DeliveryState) -> bool:
+        """Learn in whose thread the message is to be, while it is nowhere; whether that is new."""
+        nowhere = not self.ts and not other.ts and self.generation == other.generation
+        if not nowhere or other.thread in ("", self.thread):
+            return False
+        self.thread = other.thread
+        return True
 
     def _nonce(self, operation: Operation) -> str:
         version = ""
@@ -250,7 +272,7 @@ def doubtful(incident: Incident) -> DeliveryState:
 def _known(row: DeliveryState) -> tuple[int, bool, int, int]:
     """How far a message has come: its generation, whether it is there, what it shows, what its thread was told."""
     told = row.desired if row.call is None else row.call.version - 1
-    return row.generation, row.ts != "", row.version, told
+    return row.generation, row.ts != "", row.version, told if row.ts else 0  # no message, no thread
 
 
 def _call(incident: Incident, kind: TransitionKind) -> Transition:

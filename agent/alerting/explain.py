@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.alerting.figure import duration, figure
 from agent.alerting.flapping import BEGINS, ENDS, share
@@ -14,8 +15,7 @@ from agent.alerting.trend import Points
 from agent.model import Incident, Metric
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """When it is looked at, by both clocks."""
 
     now: float

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.alerting.delivery import Delivery, Operation
 from agent.errors import (
@@ -25,8 +26,7 @@ PARK = 300.0
 """Seconds between tries while our credentials, or every channel we know, are refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Seconds: `pause` of this delivery, `method` of every call like it, `park` of everything."""
 
     pause: float = 0.0
@@ -57,8 +57,8 @@ def judge(row: Delivery, operation: Operation, error: DeliveryError, default: st
         case AnewError() if operation != "post":
             row.anew()
             verdict = Verdict()
-        case AnewError() if row.bulletin:  # the storm's message is gone: a message of its own
-            row.bulletin = ""
+        case AnewError() if row.gathered:  # the storm's message is gone: a message of its own
+            row.bulletin = row.thread = ""
             verdict = Verdict()
         case ShrinkError() if operation != "find":
             row.state, row.small = ("dead", True) if row.small else ("pending", True)
@@ -81,6 +81,6 @@ def _divert(row: Delivery, operation: Operation, default: str, code: str) -> flo
             row.anew()
         return PARK
     log.error("channel cannot be written to, using the default one", extra=fields)
-    row.channel, row.bulletin = default, ""
+    row.channel, row.bulletin, row.thread = default, "", ""
     row.anew()
     return 0.0

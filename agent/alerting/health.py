@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from agent.alerting.grade import grade
 from agent.config.scales import SCORE
@@ -32,8 +33,7 @@ DISK = ((95.0, 10.0), (90.0, 50.0), (80.0, 75.0))
 NETWORK = ((100.0, 10.0), (10.0, 50.0), (1.0, 75.0))
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Where a component's value comes from: the sum over `metrics` per label set, the worst of them,
     averaged over the last `results` results.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,8 +12,7 @@ from agent.model import Evidence, Incident, Labels, Severity, Transition, Transi
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-@dataclass(frozen=True, slots=True)
-class Breach:
+class Breach(msgspec.Struct, frozen=True):
     """What a new incident is about. `started_at` is when the breach began, before any `for`."""
 
     host: str
@@ -28,8 +26,7 @@ class Breach:
     history: tuple[float | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """How it stands now: `time` unix seconds, `limit` the bound of `severity`, `peak` the worst value so far."""
 
     severity: Severity

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -23,8 +22,7 @@ HEARD_EVERY = 15.0
 """Seconds between two notes in the file that a series with a pending breach still brings results."""
 
 
-@dataclass(slots=True)
-class Track:
+class Track(msgspec.Struct):
     """What one rule remembers of one series. `seen` is monotonic; `worst` since the incident opened.
 
     `heard` is when the last result came (monotonic), over restarts too, `noted` what the file has of it;

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from agent.alerting.incident import new_token
@@ -18,8 +18,7 @@ from agent.config.schema import MaintenanceConfig, ThresholdConfig
 from agent.model import Incident
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """One maintenance window made ready: between two moments, or at its hours of the week."""
 
     name: str

@@ -13,7 +13,7 @@ def urgency(row: Delivery, operation: Operation) -> int:
         operation = row.doing or "post"
     if operation == "post":
         first = is_bulletin(row.incident) or (row.incident.severity is Severity.CRITICAL and not row.resolved)
-        return (0 if first else 3) + (4 if row.bulletin else 0)
+        return (0 if first else 3) + (4 if row.gathered else 0)
     if operation == "reply":
         return 6
     kind = None if row.call is None else row.call.kind

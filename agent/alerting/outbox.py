@@ -9,34 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 
+from agent.alerting.agenda import Agenda
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, Operation
-from agent.alerting.failure import BACKOFF_CAP, judge
+from agent.alerting.failure import Verdict, judge
 from agent.alerting.memory import IncidentFact
 from agent.alerting.messenger import TERMINAL, Messenger, Posted
 from agent.alerting.order import urgency
-from agent.alerting.pace import Method, Pace
 from agent.alerting.reminders import sweep
 from agent.alerting.route import Destination, route
 from agent.alerting.state import State
 from agent.alerting.table import Table
-from agent.alerting.weather import CHILD_GAP, Weather
+from agent.alerting.weather import Weather
 from agent.clock import Clock, wake_or_sleep
 from agent.config.schema import SlackRoute
 from agent.errors import AmbiguousError, AnewError, ChannelError, DeliveryError, ShrinkError
 from agent.model import DeliveryState, Incident, Transition, TransitionKind
 
 log = logging.getLogger(__name__)
-
-SETTLE = 3.0
-"""Seconds of quiet after a start where the last process had a post in the wires: it may still arrive."""
-DEBOUNCE = 10.0
-"""Seconds between an edit that can wait and the call before it on the same message."""
-_METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find"}
 
 
 class Outbox:
@@ -71,20 +64,17 @@ class Outbox:
         self._ended = asyncio.Event()
         self._on_shown = on_shown
         self._rng = rng or random.Random()
-        self._pace = Pace()
         self._wake = asyncio.Event()
-        self._not_before: dict[str, float] = {}
-        self._called: dict[str, float] = {}
-        self._parked = 0.0
         self._ids: dict[str, str] = state.read("channel", str)
         self._table = Table(state, on_change)
         self._rows = self._table.rows
+        self._agenda = Agenda(state, clock, self._table)
         self.shown, self.waiting = self._table.shown, self._table.waiting
         self._weather = Weather(
             state,
             clock,
             self._rng,
-            self._rows.values,
+            self._table,
             self._show,
             storm_after=storm_after,
             storm_within=storm_within,
@@ -97,6 +87,8 @@ class Outbox:
         `told`: how far another writer has come with it.
         """
         row = self._rows.get(incident.id)
+        if row is not None:
+            row.away = 0.0
         before = None if row is None else row.next()
         if row is None:
             to = self._route(incident)
@@ -108,7 +100,8 @@ class Outbox:
         if told is not None and row is not self._busy:  # what a call is about must not change under it
             row.adopt(told)
         self._weather.changed(row)
-        if before is None and row.next() == "post" and not row.resolved and not self._held:  # new, or no longer muted
+        new = before is None and row.next() == "post" and not row.resolved  # or no longer muted
+        if new and not row.gathered and not self._held:
             self._weather.opened(row)
         row.urgent = row.urgent or urgent
         self._table.keep(row)
@@ -139,7 +132,7 @@ class Outbox:
         self._wake.set()
 
     def _route(self, incident: Incident) -> Destination:
-        return route(self._routes, incident, self._default, self._clock.now())
+        return route(self._routes, self._weather.routed_as(incident), self._default, self._clock.now())
 
     def reroute(self, channel: str, routes: Sequence[SlackRoute], storms: tuple[int, float] | None = None) -> None:
         """A new configuration; holds for incidents that have not been told yet. `storms`: how many within what time."""
@@ -147,10 +140,10 @@ class Outbox:
         if storms is not None:
             self._weather.limit(*storms)
         for row in self._rows.values():
-            if not row.ts and not row.doing and not row.bulletin:
+            if not (row.ts or row.doing or row.gathered or is_bulletin(row.incident)):
                 to = self._route(row.incident)
                 row.channel, row.mention = to.channel, to.mention
-        self._parked = 0.0
+        self._agenda.unpark()
         self._wake.set()
 
     # -- one of several writers
@@ -167,18 +160,23 @@ class Outbox:
             await self._ended.wait()
 
     def pause(self) -> None:
-        """Another writes: begin no more calls; `hold` waits until none is under way, too."""
+        """Another writes: begin no more calls, but to keep true what our bulletins say, which nobody else may edit.
+        `hold` waits until none is under way, too.
+        """
         self._held = True
         self._weather.calm()
+        for row in self._weather.dissolve(self._busy):
+            self._forget(row)
 
     async def hold(self) -> None:
         self.pause()
         await self.idle()
+        self.pause()  # what was under way may have been a bulletin that has not arrived
 
     def resume(self, *, gently: bool) -> None:
         """Write again. `gently`: beside a whole fleet that does the same, so far below what Slack takes from one."""
         self._held = False
-        self._pace.gently(gently)
+        self._agenda.gently(gently)
         self._wake.set()
 
     def doubt(self, about: Callable[[Delivery], bool] = lambda _: True) -> None:
@@ -190,21 +188,40 @@ class Outbox:
 
     def adopt(self, told: Iterable[DeliveryState]) -> None:
         """Go on from what another writer tells of its messages. Incidents that are not known here are left out."""
+        back: list[Delivery] = []
         for other in told:
             row = self._rows.get(other.incident)
-            if row is not None and row.adopt(other, busy=row is self._busy):
-                self._not_before.pop(row.id, None)
-                self._table.keep(row)
+            if row is None:
+                continue
+            away, row.away = row.away, 0.0
+            if row.adopt(other, busy=row is self._busy):
+                self._agenda.soon(row)
+            elif not away:
+                continue
+            self._table.keep(row)
+            back += [row] if away else []
+        self._weather.changed(*back)
         self._wake.set()
 
     def knows(self, incident: str, version: int) -> bool:
         """Whether this version, or a later one, has been desired."""
         return incident in self._rows and self._rows[incident].incident.version >= version
 
-    def release(self, doomed: Callable[[Delivery], bool]) -> None:
-        """Forget these, but for a call that is under way: another writes for them."""
-        for row in [row for row in self._rows.values() if row is not self._busy and doomed(row)]:
+    def release(self, others: Callable[[Delivery], bool]) -> None:
+        """Another writes for these now. They are kept for when they come back, and for the storms they belong to."""
+        rows = [row for row in self._rows.values() if not row.away and others(row)]
+        for row in rows:
+            row.away = self._clock.now()
+            self._table.keep(row)
+        self._weather.changed(*rows)
+        self._wake.set()
+
+    def drop(self, doomed: Callable[[Delivery], bool]) -> None:
+        """Forget these, but for a call that is under way: they are over, as others have told."""
+        rows = [row for row in self._rows.values() if row is not self._busy and doomed(row)]
+        for row in rows:
             self._forget(row)
+        self._weather.changed(*rows)
 
     async def run(self) -> None:
         """Deliver for ever."""
@@ -213,8 +230,9 @@ class Outbox:
             reminder = None if self._held else self._remind()
             row, operation, at = self._pick()
             now = self._clock.monotonic()
-            if row is None or operation is None or at > now or self._held:
-                pauses = [] if self._held else [reminder, None if row is None else at - now]
+            if row is None or operation is None or at > now:
+                self._outlive()
+                pauses = [reminder, self._weather.pause, None if row is None else at - now]
                 await wake_or_sleep(self._wake, self._clock, min((p for p in pauses if p is not None), default=None))
                 continue
             self._busy = row
@@ -235,23 +253,19 @@ class Outbox:
         first = {self._rows[digest].channel for digest in digests if digest in self._rows}
         for row in self._rows.values():
             operation = row.next()
-            if operation is None or not self._may(row) or (row.channel in first and row.id not in digests):
+            if operation is None or not self._allowed(row, operation):
                 continue
-            at = self._ready(row, operation, now)
+            if row.channel in first and row.id not in digests:
+                continue
+            at = self._agenda.ready(row, operation, self._channel(row, operation), now)
             rank = (max(at, now), urgency(row, operation), -row.incident.severity.rank, row.id)
             if best is None or rank < best[0]:
                 best = (rank, row, operation, at)
         return (None, None, 0.0) if best is None else best[1:]
 
-    def _ready(self, row: Delivery, operation: Operation, now: float) -> float:
-        earliest = max(self._parked, self._not_before.get(row.id, 0.0))
-        if operation == "edit" and not row.urgent:
-            earliest = max(earliest, self._called.get(row.id, now - DEBOUNCE) + DEBOUNCE)
-        if row.bulletin and operation == "post" and (storm := self._rows.get(row.bulletin)) is not None:
-            if not storm.ts and storm.state != "dead":
-                return math.inf  # first the message in whose thread it belongs
-            earliest = max(earliest, self._called.get(f"in {storm.id}", now - CHILD_GAP) + CHILD_GAP)
-        return max(earliest, self._pace.ready(_METHODS[operation], self._channel(row, operation), now))
+    def _allowed(self, row: Delivery, operation: Operation) -> bool:
+        """Whether we are the one to do this now."""
+        return self._may(row) and (not self._held or (operation == "edit" and is_bulletin(row.incident)))
 
     def _channel(self, row: Delivery, operation: Operation) -> str:
         if operation in ("edit", "reply") or (operation == "find" and row.doing == "reply"):
@@ -266,7 +280,7 @@ class Outbox:
         incident, call = row.incident, row.call if operation == "reply" else None
         row.begin(operation, self._clock.now())
         self._table.keep(row)
-        self._spend(operation, channel)
+        self._agenda.spend(operation, channel)
         await self._state.flush()
         try:
             posted = await self._call(row, operation, channel, incident, call)
@@ -278,29 +292,27 @@ class Outbox:
             self._failed(row, operation, AmbiguousError("internal", repr(error)))
         else:
             self._succeeded(row, operation, posted)
-        if operation == "post" and row.bulletin:
-            self._called[f"in {row.bulletin}"] = self._clock.monotonic()
-        if operation != "edit":  # the gap begins when a post ends; and what was found may be just that old
-            self._spend("post", row.posted_in or channel)
-        self._called[row.id] = self._clock.monotonic()
+        self._agenda.called(row, operation, row.posted_in or channel)
         self._table.keep(row)
-        if not self.down_for:  # a digest needs them all
-            for old in self._table.outlived(self._clock.now()):
-                self._forget(old)
 
-    def _spend(self, operation: Operation, channel: str) -> None:
-        self._pace.spend(_METHODS[operation], channel, self._clock.monotonic())
-        if _METHODS[operation] == "post":  # the pace holds over a restart, too
-            self._state.put({("posted", channel): self._clock.now()})
+    def _outlive(self) -> None:
+        """Forget what need not be known any more."""
+        if not self.down_for:  # a digest needs them all
+            for row in self._table.outlived(self._clock.now()):
+                self._weather.lost(row)
+                self._forget(row)
 
     async def _call(
         self, row: Delivery, operation: Operation, channel: str, incident: Incident, call: Transition | None
     ) -> Posted | None:
         messenger, small = self._messenger, row.small
-        mention = row.mention if call is not None or not row.bulletin else ""
-        thread = self._thread(row, row.doing if operation == "find" else operation)
+        mention = row.mention if call is not None or not row.gathered else ""
+        thread = self._table.thread(row) or row.ts or None
         if operation == "find":
-            return await messenger.find(channel, row.nonce, row.asked_at, thread)
+            found = await messenger.find(channel, row.nonce, row.asked_at, thread)
+            if found is None and row.doing == "post" and thread and not row.thread:
+                found = await messenger.find(channel, row.nonce, row.asked_at)  # of one who did not know of the thread
+            return found
         if operation == "edit":
             await messenger.edit(incident, channel, row.ts, mention=mention, small=small)
             return Posted(channel, row.ts)
@@ -308,39 +320,31 @@ class Outbox:
             mention = self._route(incident).escalate_to if call.note else ""
         return await messenger.post(incident, call, channel, thread, row.nonce, mention=mention, small=small)
 
-    def _thread(self, row: Delivery, operation: str) -> str | None:
-        """Its own, for a reply; a storm's, for what is told in one, where threads have no threads."""
-        if operation == "reply":
-            return row.thread or row.ts
-        storm = self._rows.get(row.bulletin) if row.bulletin else None
-        return storm.ts or None if storm is not None else None
-
     def _remind(self) -> float | None:
         """Have reminded what is due; the seconds until the next."""
         calls = any(route.remind_every or route.escalate_after for route in self._routes)
         watched = (row for row in self._rows.values() if calls or row.incident.flapping)
-        rows = [row for row in watched if row.state == "delivered" and not row.resolved and self._may(row)]
+        mine = (row for row in watched if row.state == "delivered" and not row.resolved and self._may(row))
+        rows = [row for row in mine if not self._weather.taken(row)]
         changed, pause = sweep(rows, self._route, self._clock.now())
         for row in changed:
             self._table.keep(row)
         return pause
 
     def _succeeded(self, row: Delivery, operation: Operation, posted: Posted | None) -> None:
-        self._parked = 0.0
+        failures = row.attempts - 1
         if posted is None:  # looked for and not there: send it again
+            self._agenda.unpark()
             row.state = "pending"
             return
-        failures = row.attempts - 1
         if operation == "post" or (operation == "find" and row.doing == "post"):
-            row.thread = self._thread(row, "post") or ""
+            row.thread = self._table.thread(row)
         row.done(operation, posted.channel, posted.ts)
         self._weather.succeeded(row)
         if row.posted_in != TERMINAL and self._ids.get(row.channel) != row.posted_in:
             self._ids[row.channel] = row.posted_in
             self._state.put({("channel", row.channel): row.posted_in})
-        self._not_before.pop(row.id, None)
-        if failures:  # it works again, so nobody needs to wait for longer
-            self._not_before.clear()
+        self._agenda.worked(row, again=failures > 0)
         if self._on_shown is not None and operation in ("post", "reply"):
             self._on_shown(row.incident, row.posted_in, row.ts)
         log.info(
@@ -349,12 +353,14 @@ class Outbox:
         )
 
     def _failed(self, row: Delivery, operation: Operation, error: DeliveryError) -> None:
-        channel, now = self._channel(row, operation), self._clock.monotonic()
+        channel = self._channel(row, operation)
         if isinstance(error, ChannelError) and row.channel in self._ids:  # the name may be another channel's by now
             del self._ids[row.channel]
             self._state.put({("channel", row.channel): None})
         verdict = judge(row, operation, error, self._default, self._rng)
-        if not isinstance(error, ChannelError | AnewError | ShrinkError):
+        if self._held:  # how Slack is for us is not asked
+            verdict = Verdict(verdict.pause, verdict.method)
+        elif not isinstance(error, ChannelError | AnewError | ShrinkError):
             self._weather.failed()
         elif row.state == "dead":
             self._weather.succeeded(row)
@@ -369,32 +375,18 @@ class Outbox:
                 "state": row.state,
             },
         )
-        self._not_before[row.id] = now + verdict.pause
-        row.next_try = None if row.state == "dead" else self._clock.now() + verdict.pause
-        if verdict.park:
-            self._parked = now + verdict.park
-        if verdict.method:
-            self._pace.pause(_METHODS[operation], now + verdict.method)
-            self._state.put({("pause", _METHODS[operation]): self._clock.now() + verdict.method})
+        self._agenda.put_off(row, operation, verdict)
 
     # -- remembering
 
     def _load(self) -> None:
         """Rows of the last process; and incidents that it had no time to desire."""
-        now, monotonic = self._clock.now(), self._clock.monotonic()
         for row in self._rows.values():
             row.recover()
-            if row.state == "ambiguous":
-                self._parked = monotonic + SETTLE
-            if row.next_try is not None:
-                self._not_before[row.id] = monotonic + min(max(0.0, row.next_try - now), BACKOFF_CAP)
-        posted, paused = self._state.read("posted", float), self._state.read("pause", float)
-        self._pace.restore(posted, paused, monotonic - now, now)
+        self._agenda.load()
         for fact in self._state.read("incident", IncidentFact).values():
             self.desire(fact.incident)
 
     def _forget(self, row: Delivery) -> None:
         self._table.forget(row)
-        self._not_before.pop(row.id, None)
-        self._called.pop(row.id, None)
-        self._called.pop(f"in {row.id}", None)
+        self._agenda.forget(row)

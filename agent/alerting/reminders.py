@@ -22,7 +22,7 @@ LOOK_AGAIN = 300.0
 def due(row: Delivery, to: Destination) -> float | None:
     """The unix second of the next one; None where nothing is to come."""
     incident = row.incident
-    quiet = row.resolved or incident.acknowledged_by or incident.muted or row.bulletin
+    quiet = row.resolved or incident.acknowledged_by or incident.muted or row.gathered
     if quiet or not row.ts or row.call is not None or row.state != "delivered":
         return None
     moments = []

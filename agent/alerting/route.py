@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.config.hours import Hours
 from agent.config.match import glob
@@ -12,8 +13,7 @@ from agent.config.schema import SlackRoute
 from agent.model import Incident, Severity
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(msgspec.Struct, frozen=True):
     """Seconds; None where nothing is to be done."""
 
     channel: str

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from agent.config.match import glob
 from agent.config.rules import COURSE_MOST
@@ -24,8 +25,7 @@ LONG_LEAST, LONG_MOST = 3600.0, 3 * 86400.0
 _SEVERITIES = (Severity.WARNING, Severity.CRITICAL)
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(msgspec.Struct, frozen=True):
     """One severity of a rule: beyond `bound` it begins, back past `ends` it is over."""
 
     severity: Severity
@@ -33,8 +33,7 @@ class Level:
     ends: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """A threshold made ready: bounds in base units, patterns compiled. `unit` "" accepts any metric.
 
     `first` is the bound of the lowest level, or one that no value crosses. `key` changes with anything
@@ -89,8 +88,7 @@ class Rule:
         return bounds.get(severity, self.levels[0].bound if self.levels else None)
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesState:
+class SeriesState(msgspec.Struct, frozen=True):
     """What a rule remembers of one series. Times are monotonic seconds.
 
     `since[i]`: from when level i has been reached without a break, None while it is not.
@@ -143,7 +141,7 @@ def interrupt(state: SeriesState, rule: Rule) -> SeriesState:
         return state
     held = zip(rule.levels, state.since, strict=False)
     since = tuple(begun if state.severity.rank >= level.severity.rank else None for level, begun in held)
-    return replace(state, since=since)
+    return msgspec.structs.replace(state, since=since)
 
 
 def _reached(rule: Rule, state: SeriesState, level: Level, value: float, lasts: float) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 MOST = 40
 """Points that are kept of a window; all pairs of them are 780 slopes."""
@@ -23,8 +24,7 @@ CONFIDENCE = 1.96
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """`level` is its value `at`; the true slope is between `low` and `high`, 19 times out of 20."""
 
     slope: float
@@ -96,8 +96,7 @@ def draw(points: list[Point]) -> Line:
     return Line(slope, slopes[low], slopes[high], level, at)
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(msgspec.Struct, frozen=True):
     """What both windows show at one moment. `above`: the way that is feared is up."""
 
     short: Line

@@ -8,8 +8,9 @@ so that a collector which has started anew is another one; "" is the host itself
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 SELF = ""
 NOBODY = "-"
@@ -20,8 +21,7 @@ JITTER = 0.3
 Mode = Literal["auto", "direct", "collector"]
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(msgspec.Struct, frozen=True):
     """The last heartbeat of a collector, and when it came (monotonic)."""
 
     session: str
@@ -92,6 +92,11 @@ class Turn:
         if now < self._trusted_until and not self._released(now):
             return self.current
         return SELF
+
+    def until(self, now: float) -> float | None:
+        """The first moment after `now` at which `wanted` may change by time alone."""
+        ends = [beat.at + self._silence for beat in self._beats.values()]
+        return min((end for end in (*ends, self._trusted_until) if end > now), default=None)
 
     def _alone(self, now: float) -> str:
         """The host; but a collector that has written until now hears of it first, and has the time to end its call."""

@@ -7,7 +7,6 @@ import math
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -41,8 +40,7 @@ UNHEARD, UNHEARD_GAPS = 60.0, 5.0
 """Seconds without a result, and that many times what is usual between two, after which a pending breach begins anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """What every watch of this host shares."""
 
     name: str
@@ -266,7 +264,7 @@ class Watch:
             if (
                 track.state.severity is not incident.severity and not track.flaps.on
             ):  # its own fact was lost: the incident is the truth
-                track.state = replace(track.state, severity=incident.severity)
+                track.state = msgspec.structs.replace(track.state, severity=incident.severity)
 
     def adopt(self, other: Watch) -> None:
         """Go on from a watch of the same rule."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 from agent.alerting.bulletin import Storm, digest, is_bulletin
 from agent.alerting.delivery import Delivery
 from agent.alerting.incident import new_token
 from agent.alerting.state import State
+from agent.alerting.table import Table
 from agent.clock import Clock
 from agent.model import Incident
 
@@ -17,8 +18,6 @@ CALM = 300.0
 """Seconds without a new incident after which a storm takes no more in."""
 OUTAGE = 600.0
 """Seconds without any success after which what happened meanwhile is told in one message first."""
-CHILD_GAP = 10.0
-"""Seconds between two messages in a storm's thread."""
 
 
 class Weather:
@@ -29,7 +28,7 @@ class Weather:
         state: State,
         clock: Clock,
         rng: random.Random,
-        rows: Callable[[], Iterable[Delivery]],
+        table: Table,
         show: Callable[[Incident, str, str], None],
         *,
         storm_after: int = 8,
@@ -39,7 +38,8 @@ class Weather:
         self._state = state
         self._clock = clock
         self._rng = rng
-        self._rows = rows
+        self._table = table
+        self._rows = table.rows.values
         self._show = show
         self._after, self._within = storm_after, storm_within
         self._host = host
@@ -89,11 +89,46 @@ class Weather:
         )
         return deque(known, maxlen=self._after + 1)
 
-    def changed(self, row: Delivery) -> None:
-        """Something of a storm has changed."""
+    def changed(self, *rows: Delivery) -> None:
+        """Something of these storms has changed."""
+        for bulletin in {row.bulletin for row in rows if row.bulletin in self._storms}:
+            self._tell(self._storms[bulletin])
+
+    def lost(self, row: Delivery) -> None:
+        """It is given up for a storm, and nobody knows whether it is over."""
         storm = self._storms.get(row.bulletin)
-        if storm is not None:
+        if storm is not None and not row.resolved:
+            storm.lost += 1
+            row.bulletin = ""
             self._tell(storm)
+
+    def routed_as(self, incident: Incident) -> Incident:
+        """Whose routes hold for it: for a storm those of the worst that is open."""
+        storm = self._storms.get(incident.id)
+        return max(self._open(storm), key=lambda child: child.severity.rank, default=incident) if storm else incident
+
+    def taken(self, row: Delivery) -> bool:
+        """Whether somebody looks after one of this storm's, and so after all of it; or whether others know that now."""
+        storm = self._storms.get(row.id)
+        if storm is None:
+            return False
+        still_open = self._open(storm)
+        return not still_open or any(incident.acknowledged_by for incident in still_open)
+
+    def dissolve(self, busy: Delivery | None) -> list[Delivery]:
+        """Another writes: what is told nowhere yet of a storm or an outage never is, as only its author may tell it;
+        its incidents are told one by one. The rows to forget.
+        """
+        sure = [row for row in self._rows() if row is not busy and row.state not in ("sending", "ambiguous")]
+        unsent = {row.id: row for row in sure if is_bulletin(row.incident) and not row.ts}
+        for row in [row for row in self._rows() if row.bulletin in unsent]:
+            row.bulletin = ""
+            self._table.keep(row)
+        for bulletin in unsent:
+            self._storms.pop(bulletin, None)
+            self._digests.pop(bulletin, None)
+            self._state.put({("storm", bulletin): None, ("digest", bulletin): None})
+        return list(unsent.values())
 
     def _present(self, channel: str, now: float) -> Storm | None:
         storms = (storm for storm in self._storms.values() if storm.channel == channel)
@@ -105,24 +140,34 @@ class Weather:
         self._state.put({("delivery", row.id): row})
 
     def _tell(self, storm: Storm) -> None:
-        incident = storm.incident(self._open(storm), self._clock.now(), host=self._host)
+        away = self._open(storm, away=True)
+        incident = storm.incident(self._open(storm), self._clock.now(), host=self._host, away=away)
         self._show(incident, storm.channel, storm.mention)
         self._state.put({("storm", storm.id): storm})
 
-    def _open(self, storm: Storm) -> list[Incident]:
-        return [row.incident for row in self._rows() if row.bulletin == storm.id and not row.resolved]
+    def _open(self, storm: Storm, *, away: bool = False) -> list[Incident]:
+        children = (row for row in self._rows() if row.bulletin == storm.id and bool(row.away) is away)
+        return [row.incident for row in children if not row.resolved]
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds until the storms should be looked at again."""
+        return CALM if self._storms else None
 
     def _sweep(self) -> None:
-        """Storms that take no more in, and of which nothing is open, are forgotten; their messages stay."""
+        """Storms that take no more in, and of which nothing is open, are forgotten once that is told."""
         now = self._clock.now()
         for storm in self._storms.values():
             if storm.joined_at > now:  # the clock was set back: it must not last until that is there again
                 storm.joined_at = now
                 self._state.put({("storm", storm.id): storm})
         for storm in [storm for storm in self._storms.values() if now - storm.joined_at > CALM]:
-            if not self._open(storm):
+            row = self._table.rows.get(storm.id)
+            if row is None or row.over:
                 del self._storms[storm.id]
                 self._state.put({("storm", storm.id): None})
+            elif not (row.resolved or self._open(storm) or self._open(storm, away=True)):
+                self._tell(storm)
 
     # -- outages
 
@@ -174,7 +219,8 @@ class Weather:
     def _digest(self, channel: str, rows: list[Delivery], before: Delivery | None) -> None:
         now = self._clock.now()
         since = min(self._down or now, now)
-        concerned = [row for row in self._rows() if row.channel == channel and not is_bulletin(row.incident)]
+        here = (row for row in self._rows() if row.channel == channel and not row.away)
+        concerned = [row for row in here if not is_bulletin(row.incident)]
         waiting = {row.id for row in rows}
         concerned = [row for row in concerned if row.incident.updated_at >= since or row.id in waiting]
         changed = [row.incident for row in concerned]
@@ -195,5 +241,5 @@ class Weather:
 
 
 def _untold(row: Delivery) -> bool:
-    held = row.bulletin or row.resolved or row.incident.muted
+    held = row.gathered or row.resolved or row.incident.muted or row.away
     return not row.ts and not held and row.state not in ("sending", "ambiguous")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, doubtful
@@ -70,8 +70,10 @@ class Herald:
         """Who writes for this host, and how far its messages are."""
         if message.writer == self._lease.writer:
             self._accept(host, message.deliveries)
-        elif host in self._ours:
+        else:
             self._give_up(host)
+            over = {slip.incident for slip in message.deliveries if not slip.open}
+            self.outbox.drop(lambda row: _of(row, host) and row.id in over)
 
     def committed(self, incident: Incident) -> None:
         """The database has this version."""
@@ -81,10 +83,11 @@ class Herald:
             self._show(incident)
 
     def connected(self) -> None:
-        """As another writer: no host has handed anything to this one yet."""
+        """As another writer: no host has handed anything to this one yet, not even what the last process has left."""
         self._succession.end()
-        for host in list(self._ours):
-            self._give_up(host)
+        for known in (self._ours, self._slips, self._told):
+            known.clear()
+        self.outbox.release(lambda row: row.incident.metric != METRIC and not is_bulletin(row.incident))
 
     def may(self, row: Delivery) -> bool:
         """Whether a call about this row may begin now."""
@@ -127,23 +130,18 @@ class Herald:
     def _accept(self, host: str, rows: Iterable[DeliveryState]) -> None:
         self._ours.add(host)
         self._told.pop(host, None)
-        self._slips[host] = {slip.incident: slip for slip in rows}
-        self._release(host, self._slips[host])  # what the host does not list any more is over
-        self.outbox.adopt(tuple(self._slips[host].values()))
+        slips = self._slips[host] = {slip.incident: slip for slip in rows}
+        self.outbox.drop(lambda row: _of(row, host) and row.id not in slips)  # what it does not list any more is over
+        self.outbox.adopt(tuple(slips.values()))
         self._missing.set()
         self._changed.set()
 
     def _give_up(self, host: str) -> None:
-        self._ours.discard(host)
-        self._slips.pop(host, None)
-        self._told.pop(host, None)
-        self._release(host)
-
-    def _release(self, host: str, keep: Collection[str] = ()) -> None:
-        """What we say of the host ourselves stays ours."""
-        self.outbox.release(
-            lambda row: row.incident.host == host and row.incident.metric != METRIC and row.id not in keep
-        )
+        if host in self._ours:
+            self._ours.discard(host)
+            self._slips.pop(host, None)
+            self._told.pop(host, None)
+            self.outbox.release(lambda row: _of(row, host))
 
     def _show(self, incident: Incident) -> None:
         self.outbox.desire(incident, told=self._slips.get(incident.host, {}).get(incident.id))
@@ -182,3 +180,8 @@ class Herald:
                     before.update((slip.incident, slip) for slip in slips)
                     self._tell(host, DeliveredMessage(1, self._lease.writer, tuple(slips)))
             await self._clock.sleep(REPORT_EVERY)
+
+
+def _of(row: Delivery, host: str) -> bool:
+    """Whether it is the host's; what we say of the host ourselves stays ours."""
+    return row.incident.host == host and row.incident.metric != METRIC

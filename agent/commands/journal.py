@@ -18,11 +18,12 @@ from typing import Literal
 
 import msgspec
 
+from agent.commands import JOURNAL
 from agent.commands.payload import WINDOW, Args, Command, Reply
 
 log = logging.getLogger(__name__)
 
-FILE = "commands.db"
+FILE = JOURNAL
 KEEP = 10_000
 """Commands whose ids are remembered; of those forgotten the latest `issued_at` becomes the floor."""
 FIRST_HASH = bytes(32)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from agent.commands.payload import Args, Value, check_text
 from agent.config.units import Duration
@@ -19,8 +20,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(msgspec.Struct, frozen=True):
     """One word of a verb; with `rest`, all the words that are left. Texts must match `pattern` in full.
 
     A `duration` is written "2h" and travels in seconds, between `least` and `most`.
@@ -59,8 +59,7 @@ class Argument:
         return CommandError("bad_arguments", f"{self.name}: expected {self.expected}, not {str(value)[:60]!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(msgspec.Struct, frozen=True):
     """`danger`: asked for twice. `where` it runs. `open`: further `key=value` words are the job's own parameters."""
 
     name: str

@@ -6,7 +6,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,19 @@ SHIPPED = (_PACKAGE / "agent.toml", _PACKAGE.parent / "agent.toml")
 """The example: inside an installed package, or in the checkout that the package is run from."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """One file: its path as shown to people, and its text."""
 
     path: Path
     text: str
 
 
-@dataclass
-class Reading:
+class Reading(msgspec.Struct):
     """What the files say, right or wrong: `config` holds defaults where a key is faulty."""
 
     config: Config
-    faults: list[Fault | str] = field(default_factory=list)
-    origins: dict[Keys, tuple[Source, Keys]] = field(default_factory=dict)
+    faults: list[Fault | str] = msgspec.field(default_factory=list)
+    origins: dict[Keys, tuple[Source, Keys]] = msgspec.field(default_factory=dict)
 
     def lines(self, more: Iterable[str] = ()) -> list[str]:
         """All faults as `FILE:LINE: PATH: what is wrong`, in the order of the files. `more`: faults found
@@ -161,8 +158,7 @@ def _merge_file(file: Path, table: dict[str, Any], reading: Reading) -> None:
         _merge(table, parsed, _Merging(Source(file, text), reading), (), ())
 
 
-@dataclass(frozen=True)
-class _Merging:
+class _Merging(msgspec.Struct, frozen=True):
     source: Source
     reading: Reading
 

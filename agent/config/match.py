@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.model import Incident
 
@@ -15,8 +16,7 @@ def glob(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """Which incidents are meant. All patterns must match; "*" stands for anything, but not for a missing label."""
 
     patterns: tuple[tuple[str, re.Pattern[str]], ...]

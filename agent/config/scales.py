@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+
+class Scale(msgspec.Struct, frozen=True):
     """Steps from the best letter down; the first whose bound the value keeps is its grade, else `floor`.
 
     `keep` says how a bound is kept: "<=" (less is better), ">" or ">=" (more is better).

@@ -7,6 +7,7 @@ before it is posted again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from agent.alerting.outbox import Outbox
 from agent.alerting.route import digest
 from agent.alerting.state import State
 from agent.alerting.turn import NOBODY, SELF, Turn
-from agent.clock import Clock
+from agent.clock import Clock, wake_or_sleep
 from agent.config.schema import SlackConfig
 from agent.errors import WireError
 from agent.transport.inbox import Message
@@ -24,7 +25,8 @@ from agent.transport.wire import DeliveredMessage, Heartbeat, decode
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.25
+MARGIN = 0.05
+"""Seconds after the moment at which a turn may end until we look: a clock's grain must not make us miss it."""
 FACT = ("turn", "writer")
 
 
@@ -46,6 +48,7 @@ class Handover:
         self._version = version("tocsin")
         self._routes = _routes(config)
         self._others: set[str] = set()
+        self._news = asyncio.Event()
 
     @property
     def writer(self) -> str:
@@ -56,14 +59,19 @@ class Handover:
         """Another configuration; `run` brings about what follows from it. A shorter `takeover_after` is not taken."""
         self._turn.reload(config.deliver, float(config.takeover_after))
         self._routes = _routes(config)
+        self._news.set()
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever: at each word of a collector, and when time alone may have decided."""
         while True:
-            wanted = self._turn.wanted(self._clock.monotonic())
+            self._news.clear()
+            now = self._clock.monotonic()
+            wanted = self._turn.wanted(now)
             if wanted != self._turn.current:
                 await self._pass_to(wanted)
-            await self._clock.sleep(LOOK_EVERY)
+                continue
+            until = self._turn.until(now - MARGIN)
+            await wake_or_sleep(self._news, self._clock, None if until is None else until + MARGIN - now)
 
     async def _pass_to(self, new: str) -> None:
         """On the disk first: after a kill the next process must know who may have written."""
@@ -92,6 +100,7 @@ class Handover:
         else:
             self._turn.heard(name, beat.session, self._clock.monotonic(), delivers=beat.delivers)
             self._compare(name, beat)
+        self._news.set()
 
     def _compare(self, name: str, beat: Heartbeat) -> None:
         """Say once where the collector's routes are not ours: what it has begun would be looked for elsewhere."""

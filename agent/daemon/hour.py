@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import dataclass, field
+
+import msgspec
 
 MINUTES = 60
 MAX_SERIES = 2000
@@ -12,13 +13,12 @@ MAX_SERIES = 2000
 _NOTHING = math.nan
 
 
-@dataclass(slots=True)
-class Hour:
+class Hour(msgspec.Struct):
     """One series. `minute` is the one that is being counted, by a clock that never goes back."""
 
     probe: str
     minute: int
-    means: array[float] = field(default_factory=lambda: array("f", [_NOTHING]) * MINUTES)
+    means: array[float] = msgspec.field(default_factory=lambda: array("f", [_NOTHING]) * MINUTES)
     total: float = 0.0
     count: int = 0
 

@@ -6,9 +6,10 @@ import functools
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TextIO
+
+import msgspec
 
 from agent.alerting.engine import Engine
 from agent.alerting.fallback import Fallback
@@ -36,16 +37,14 @@ from agent.transport.wire import Topic
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Who speaks: the host, and this start of its daemon."""
 
     host: str
     epoch: str
 
 
-@dataclass
-class Parts:
+class Parts(msgspec.Struct):
     """What the wiring joins. `book` is exchanged when the weights change, the inside of `mouth` and `road` too."""
 
     spool: Spool

@@ -30,6 +30,7 @@ class Report:
         self._clock = clock
         self._health: Health | None = None
         self._health_at = 0.0
+        self._runs = 0
 
     def figures(self) -> list[Figure]:
         parts = self._parts
@@ -71,9 +72,13 @@ class Report:
 
     def publish_health(self) -> None:
         """Called about once a second; says something every ten, and at once when the word changes."""
-        now = self._clock.monotonic()
+        now, runs = self._clock.monotonic(), self._vitals.runs
+        due = self._health is None or now - self._health_at >= HEALTH_EVERY
+        if not due and runs == self._runs:
+            return  # without a result it only grows old
+        self._runs = runs
         present = self._parts.book.health(self._clock.now())
-        if self._health is not None and present.status == self._health.status and now - self._health_at < HEALTH_EVERY:
+        if not due and self._health is not None and present.status == self._health.status:
             return
         self._health, self._health_at = present, now
         host = self._identity.host

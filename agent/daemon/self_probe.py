@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from agent.clock import Clock
 from agent.config.rules import OWN_PROBE
@@ -15,13 +16,12 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 Figure = tuple[str, float, str, MetricKind]
 
 
-@dataclass
-class Vitals:
+class Vitals(msgspec.Struct):
     """Figures that others count for the daemon between two of its measurements."""
 
     lag: float = 0.0
     """The longest that the event loop was late, in seconds."""
-    failing: dict[str, bool] = field(default_factory=dict)
+    failing: dict[str, bool] = msgspec.field(default_factory=dict)
     """Probe -> whether its last run failed."""
     runs: int = 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,11 @@ if TYPE_CHECKING:
     from agent.probing.loader import Registry
     from agent.probing.plan import PlannedProbe
 
+PROCESSES = "processes"
+"""The plugin whose last result is what `top` shows."""
 
-@dataclass(frozen=True)
-class Setup:
+
+class Setup(msgspec.Struct, frozen=True):
     """A configuration without faults, and its probes ready to run."""
 
     config: Config

@@ -13,31 +13,32 @@ from agent.commands.lanes import Outcome, Work
 from agent.commands.leash import Leash
 from agent.commands.payload import Args
 from agent.daemon.parts import Parts
-from agent.daemon.setup import Setup
+from agent.daemon.setup import PROCESSES, Setup
 from agent.errors import CommandError
 from agent.model import Incident, Metric, ProbeResult, TransitionKind
 from agent.probing.plan import PlannedProbe
 from agent.probing.visit import Visits
 
-PROCESSES = "processes"
-"""The plugin whose last result is what `top` shows."""
 SHOWN = 40
 """Lines of a list that are told; the rest is counted."""
 
 
 class Verbs:
-    """`line` says how the agent does, `tell` takes what moved an incident; `setup` is the present one.
+    """`line` says how the agent does, `tell` takes what moved an incident; `setup` is the present one,
+    `processes` the last result of the plugin that `top` shows.
 
     What cannot be done raises CommandError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what each of the verbs works on
         self,
         parts: Parts,
         setup: Callable[[], Setup],
         clock: Clock,
         line: Callable[[], str],
         tell: Callable[[list[Pair]], None],
+        processes: Callable[[], ProbeResult | None],
+        leash: Leash,
     ) -> None:
         self._parts = parts
         self._setup = setup
@@ -45,8 +46,8 @@ class Verbs:
         self._line = line
         self._tell = tell
         self._visits = Visits(clock)
-        self._leash = Leash(setup().config.agent.state_dir)
-        self._processes: ProbeResult | None = None
+        self._processes = processes
+        self._leash = leash
 
     def works(self) -> Mapping[str, Work]:
         return {
@@ -62,16 +63,6 @@ class Verbs:
             "explain": self._explain,
             "job": self._job,
         }
-
-    def open(self) -> None:
-        """End what an earlier agent has left."""
-        self._leash.pull()
-
-    def observe(self, result: ProbeResult) -> None:
-        """Every result passes here; one is kept."""
-        table = self._setup().config.probes.get(result.probe)
-        if table is not None and (table.plugin or result.probe) == PROCESSES:
-            self._processes = result
 
     # -- looking
 
@@ -93,7 +84,7 @@ class Verbs:
         return Outcome(_shown(lines), data)
 
     async def _top(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
-        result = self._processes
+        result = self._processes()
         if result is None:
             raise CommandError("no_data", f"the probe {PROCESSES} is not configured here, or has not run yet")
         age = self._clock.now() - result.time

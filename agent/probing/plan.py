@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.plugin import Probe
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedProbe:
+class PlannedProbe(msgspec.Struct, frozen=True):
     """One `[probes.NAME]`. Times in seconds; `interval` is None where `cron` (five fields, UTC) is set.
 
     `create` makes a fresh, unopened probe. Two plans with equal `key` are the same probe with the same

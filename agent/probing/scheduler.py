@@ -12,10 +12,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
+import msgspec
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -43,8 +43,7 @@ _library = logging.getLogger(f"{__name__}.apscheduler")
 _library.setLevel(logging.ERROR)  # it tells every firing and every skip; we count them
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeState:
+class ProbeState(msgspec.Struct, frozen=True):
     """How one probe stands. `status` is "" before its first run; times are unix seconds.
 
     `failures` are those in a row; `skipped` runs fell due while the one before still ran.
@@ -236,8 +235,7 @@ def _crontab(line: str) -> Any:
     return CronTrigger.from_crontab(" ".join(fields(line)), timezone=UTC)
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct):
     planned: PlannedProbe
     runner: Runner
     trigger: _Every | _Cron

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.alerting.bulletin import is_bulletin
 from agent.alerting.figure import duration
 from agent.model import Incident, Transition, TransitionKind
 from agent.slack.facts import against, worst
@@ -31,7 +32,7 @@ def reply_line(incident: Incident, transition: Transition) -> str:
     sentence = (_STILL_FLAPPING if again else _SENTENCES[transition.kind]).format_map(
         {
             "word": transition.severity.upper(),
-            "stands": f"{plain(incident.metric, 200)} {_brings(incident)} {against(incident)}",
+            "stands": _stands(incident),
             "lasted": duration(max(0.0, transition.time - incident.started_at)),
             "worst": worst(incident),
             "who": who,
@@ -40,6 +41,12 @@ def reply_line(incident: Incident, transition: Transition) -> str:
         }
     )
     return f"{sentence} {plain(transition.note, 300)}".strip()
+
+
+def _stands(incident: Incident) -> str:
+    if is_bulletin(incident):
+        return incident.summary
+    return f"{plain(incident.metric, 200)} {_brings(incident)} {against(incident)}"
 
 
 def _brings(incident: Incident) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """Full jitter: each pause is uniform between 0 and a bound that starts at `first` and doubles up to `cap`.
 
     A connection that stood for `calm` seconds starts it anew.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+import msgspec
 
 from agent.model import Gap
 from agent.transport.wire import GapEnvelope
@@ -34,8 +35,7 @@ class Account(NamedTuple):
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(msgspec.Struct, frozen=True):
     ranges: tuple[Range, ...]
     first_time: float
     last_time: float
@@ -78,8 +78,7 @@ class Losses:
         return bool(self._sums)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A gap record on its way: `row` is its place in the file, 0 when it is new."""
 
     account: Account

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 
 class Priority(IntEnum):
@@ -22,8 +23,7 @@ class Retain(IntEnum):
     FINAL = 2
 
 
-@dataclass(slots=True)
-class Item:
+class Item(msgspec.Struct):
     """One envelope as it was encoded, once: it is sent again byte for byte.
 
     `row` is its place in the file, 0 while it is in memory alone. `sent` is set by who publishes it.
@@ -44,8 +44,7 @@ class Item:
         return self.epoch, self.seq
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
+class SpoolStats(msgspec.Struct, frozen=True):
     """`pending` envelopes not yet acknowledged, `unacked` of them sent; `bytes` of the files on disk.
 
     `oldest_age` in seconds; `evicted` envelopes dropped by a bound and `ignored` acks that matched nothing, since

@@ -11,8 +11,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
 
 from agent.config.schema import SpoolConfig
 from agent.errors import SpoolError, WireError
@@ -40,21 +41,19 @@ CALM = 600.0
 EVICT_STEP = 16
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """What the event loop hands over: new items, acknowledged ones, topics that are cleared, losses of its own."""
 
-    items: list[Item] = field(default_factory=list)
-    acked: list[Item] = field(default_factory=list)
-    cleared: list[str] = field(default_factory=list)
-    losses: Losses = field(default_factory=Losses)
+    items: list[Item] = msgspec.field(default_factory=list)
+    acked: list[Item] = msgspec.field(default_factory=list)
+    cleared: list[str] = msgspec.field(default_factory=list)
+    losses: Losses = msgspec.field(default_factory=Losses)
 
     def __bool__(self) -> bool:
         return bool(self.items or self.acked or self.cleared or self.losses)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """How things stand after a commit. `error` is "" when all is on disk; `gone` were evicted while taken."""
 
     pending: int
@@ -251,7 +250,7 @@ class Journal:
             return record
         topic = str(Topic(record.account.host, "gaps"))
         item = Item(self._epoch, record.seq, topic, payload, Priority.GAP, Retain.NO, now)
-        return replace(record, row=file.insert(item))
+        return msgspec.structs.replace(record, row=file.insert(item))
 
     def _count_evicted(self, count: int, losses: Losses, now: float) -> None:
         """One line when dropping begins, and one when it has ended."""

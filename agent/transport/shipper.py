@@ -9,8 +9,9 @@ import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from agent.clock import Clock
 from agent.ending import end
@@ -66,8 +67,7 @@ class LinkLike(Protocol):
     async def reconnect(self) -> None: ...
 
 
-@dataclass(slots=True)
-class ShipperStats:
+class ShipperStats(msgspec.Struct):
     """Counts since the start. `ignored` acks were malformed or matched nothing; `refused` publishes were denied.
 
     `rtt` is the smoothed time from publish to acknowledgement; `unacked_age` that of the oldest still under way.

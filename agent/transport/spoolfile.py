@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from agent.transport.item import Item, Priority
 
@@ -34,8 +35,7 @@ class DamagedError(Exception):
     """The file is no spool of ours, or not whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(msgspec.Struct, frozen=True):
     """How a bound in bytes is shared out: `pages` of database, the rest for the WAL.
 
     `chunk` bytes of payload go into one transaction, or `step` deletions; an envelope above `largest` is not taken.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.transport.item import Item
 
 
-@dataclass(slots=True)
-class Flight:
+class Flight(msgspec.Struct):
     """One item under way. `due` is when it is to be sent (again)."""
 
     item: Item

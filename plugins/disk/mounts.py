@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.plugin import printable
 
@@ -17,8 +17,7 @@ _NETWORK = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """`path` is as the kernel knows it, `device` is "major:minor", `whole` is False for a bind mount of a part."""
 
     path: bytes

@@ -13,7 +13,7 @@ from pathlib import Path
 from agent.model import Severity
 from tests.fakes.slack import FakeSlack, Said
 from tests.handover.fleet import TAKEOVER_AFTER, TOKEN, Collector, Host, next_severity, slack_table
-from tests.services import Mosquitto
+from tests.services import Mosquitto, eventually
 
 SETTLE = 420.0
 """Seconds within which all must be told; Slack takes 50 edits a minute."""
@@ -66,7 +66,8 @@ async def run(
         await asyncio.gather(*(host.started() for host in fleet))
         verdict = Verdict()
         watching = asyncio.create_task(_watch(fleet, verdict))
-        breaking = asyncio.create_task(_break(collector, kills, die, say))
+        collector.start()
+        breaking = asyncio.create_task(_break(collector, fleet, kills, die, say))
         try:
             for number in range(transitions):
                 host = die.choice(fleet)
@@ -87,8 +88,11 @@ async def run(
     return verdict
 
 
-async def _break(collector: Collector, kills: int, die: random.Random, say: Callable[[str], None]) -> None:
-    collector.start()
+async def _break(
+    collector: Collector, fleet: list[Host], kills: int, die: random.Random, say: Callable[[str], None]
+) -> None:
+    """From when it first writes for somebody: on a busy machine all its lives could be over before."""
+    await eventually(lambda: any(host.writer for host in fleet), "a host that hands over", 60)
     for number in range(kills):
         await asyncio.sleep(die.uniform(1.0, 4.0))
         collector.kill()

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.model import Metric, ProbeResult
 from tests.fakes.slack import FakeSlack
-from tests.handover.fleet import TOKEN, Collector
+from tests.fakes.slack_records import Said
+from tests.handover.fleet import TOKEN, Collector, Host
 from tests.handover.run import run
 from tests.integration.agents import Make
 from tests.services import Mosquitto
@@ -125,3 +127,54 @@ async def test_a_reload_changes_who_writes(make: Make, mosquitto: Mosquitto, sla
     finally:
         collector.kill()
         agent.end()
+
+
+@pytest.mark.timeout(240)
+async def test_a_storm_outlives_the_collector_that_began_it(
+    mosquitto: Mosquitto, slack: FakeSlack, tmp_path: Path
+) -> None:
+    """kill -9 just as one more stands in the thread: the hosts go on there, and what it says is right in the end."""
+    settings = table(slack) + "storm_after = 2\n"
+    collector = Collector(tmp_path, mosquitto.url, slack, settings)
+    collector.start()
+    host = Host(tmp_path, 0, mosquitto.url, settings)
+
+    def levels(*values: float) -> None:
+        metrics = tuple(Metric("switch.level", value, labels={"part": str(n)}) for n, value in enumerate(values))
+        host.daemon._take(ProbeResult("switch", time.time(), "ok", 0.0, metrics))
+
+    def storms() -> list[Said]:
+        return [said for said in slack.messages("#alerts") if "storm of" in said.text]
+
+    def says(text: str) -> bool:
+        return any(text in said.everything for said in storms())
+
+    def in_thread() -> list[Said]:
+        return [said for storm in storms() for said in slack.replies("#alerts", storm.ts)]
+
+    try:
+        await host.started()
+        await slack.until(lambda: host.writer, 30)
+        levels(*[60] * 4)
+        await slack.until(storms, 30)
+        inside = 5 - len(slack.messages("#alerts"))
+        await slack.until(lambda: says(f"{inside} warning open; each is in the thread"), 30)
+        before = len(in_thread())
+        await slack.until(lambda: len(in_thread()) > before, 30)
+        collector.kill()
+        await slack.until(lambda: len(in_thread()) == inside, 60)
+        assert not host.writer
+        levels(*[60] * 3, 10)
+        await slack.until(lambda: not host.unfinished(), 30)
+        assert says(f"{inside} warning open"), "nobody but the collector edits it"
+        collector.start()
+        await slack.until(lambda: says(f"{inside - 1} warning open; each is in the thread"), 60)
+        levels(*[10] * 4)
+        await slack.until(lambda: says("all of them are over"), 60)
+        await slack.until(lambda: not host.unfinished(), 60)
+        told = slack.messages("#alerts") + in_thread()
+        assert all("RESOLVED" in said.text for said in told)
+        assert len(told) == 5, "four and their storm"
+    finally:
+        collector.kill()
+        await host.stop()

@@ -156,3 +156,23 @@ async def test_a_doubtful_call_is_handed_over_as_one(bench: Bench, clock: Manual
     other = Delivery(incident(), "#alerts")
     assert other.adopt(row)
     assert other.next() == "find"
+
+
+def test_a_doubt_counts_though_its_end_is_still_to_be_told() -> None:
+    """What another may have posted is looked for, also where the incident is over by now."""
+    resolved = after(incident(), None)
+    call = Transition("inc_1", 2, TransitionKind.RESOLVED, Severity.OK, 9.0)
+    doubtful = Delivery(resolved, "#alerts", state="ambiguous", doing="post", nonce="inc_1.1", asked_at=1.0, call=call)
+    row = Delivery(resolved, "#alerts")
+    assert row.adopt(told(doubtful))
+    assert row.next() == "find"
+
+
+def test_what_the_thread_may_have_been_told_is_looked_for_before_the_edit() -> None:
+    """Another may have made both; what is found is not told again, and the edit is made."""
+    call = Transition("inc_1", 2, TransitionKind.RESOLVED, Severity.OK, 9.0)
+    row = Delivery(after(incident(), None), "#alerts", posted_in="C1", ts="1.1", delivered=1, call=call)
+    row.doubt()
+    assert (row.next(), row.nonce) == ("find", "inc_1.1.2")
+    row.done("find", "C1", "1.2")
+    assert (row.next(), row.call, row.ts) == ("edit", None, "1.1")

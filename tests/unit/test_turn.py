@@ -1,6 +1,8 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.alerting.turn import JITTER, NOBODY, SELF, Turn
 
@@ -133,3 +135,27 @@ def test_patience_only_grows(turn):
     turn.heard("c1", "s1", 110, delivers=True)
     assert turn.wanted(110 + 2 * SILENCE) == "c1/s1"
     assert turn.wanted(110 + 2 * LATEST + 0.1) == SELF
+
+
+SAYINGS = st.tuples(
+    st.sampled_from(["c1", "c2"]), st.sampled_from(["on", "off", "gone", "direct", "collector", "auto"])
+)
+
+
+@given(st.lists(st.tuples(st.floats(0, 25), SAYINGS, st.booleans()), max_size=12), st.floats(0, 40))
+def test_time_alone_changes_nothing_before_it_is_said(words, later):
+    """Who looks again after `until` only has missed nothing."""
+    turn, now = Turn(0.0, random.Random(1)), 0.0
+    for pause, (name, word), takes in words:
+        now += pause
+        if word in ("on", "off"):
+            turn.heard(name, "s1", now, delivers=word == "on")
+        elif word == "gone":
+            turn.gone(name)
+        else:
+            turn.reload(word, SILENCE)
+        if takes:
+            turn.take(turn.wanted(now), now)
+    until = turn.until(now - 0.05)
+    if until is None or now + later < until:
+        assert turn.wanted(now + later) == turn.wanted(now)
