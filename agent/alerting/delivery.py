@@ -206,20 +206,24 @@ class Delivery(msgspec.Struct):
         self.asked_at = self.call.time if operation == "reply" and self.call is not None else self.incident.fired_at
         self.attempts, self.next_try = 0, None
 
-    def adopt(self, other: DeliveryState) -> bool:
-        """Go on from where another writer is, if it has come further than we know; whether it has.
+    def adopt(self, other: DeliveryState, *, busy: bool = False) -> bool:
+        """Go on from where another writer is, if it has come further than we know; whether any of it is news.
 
         What is known only grows: which generation of the message, where it is, what it shows, what its thread was told.
-        Between two that know as little, the one that has a doubt is right.
+        Between two that know as little, the one that has a doubt is right. `busy`: a call is under way, and what it is
+        about must not change; a snooze holds all the same.
         """
+        before = self._reminders()
+        self.snoozed_until = max(self.snoozed_until, other.snoozed_until)
+        if busy:
+            return self._reminders() != before
         self.reminded, self.escalated = max(self.reminded, other.reminded), self.escalated or other.escalated
         self.reminded_at = max(self.reminded_at, other.reminded_at)
-        self.snoozed_until = max(self.snoozed_until, other.snoozed_until)
         self.quiet = self.quiet or (other.state == "untold" and not other.open)
         learned = self._joins(other)
         doubtful = other.state in ("ambiguous", "sending")
         if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
-            return learned
+            return learned or self._reminders() != before
         self.unseen = other.unseen
         self.ts, self.posted_in, self.generation = other.ts, other.channel if other.ts else "", other.generation
         self.thread = other.thread or ("" if other.ts else self.thread)
@@ -233,6 +237,9 @@ class Delivery(msgspec.Struct):
         elif self.next() is None and self.state != "dead":
             self.state, self.urgent = "delivered", False
         return True
+
+    def _reminders(self) -> tuple[int, float, bool, float]:
+        return self.reminded, self.reminded_at, self.escalated, self.snoozed_until
 
     def _joins(self, other: DeliveryState) -> bool:
         """Learn in whose thread the message is to be, while it is nowhere; whether that is new."""
@@ -275,6 +282,13 @@ class Delivery(msgspec.Struct):
             snoozed_until=self.snoozed_until,
             unseen=self.unseen,
         )
+
+
+def doubtful(incident: Incident) -> DeliveryState:
+    """Of one that is not known here: what another tells that may have posted it."""
+    row = Delivery(incident, "")
+    row.doubt()
+    return row.shown()
 
 
 def _known(row: DeliveryState) -> tuple[int, bool, int, int, bool]:

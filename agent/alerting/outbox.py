@@ -180,11 +180,12 @@ class Outbox:
         self._agenda.gently(gently)
         self._wake.set()
 
-    def doubt(self) -> None:
+    def doubt(self, about: Callable[[Delivery], bool] = lambda _: True) -> None:
         """Another has written until now, and may have posted more than it has told: look before posting."""
-        for row in self._rows.values():
+        for row in [row for row in self._rows.values() if row is not self._busy and about(row)]:
             row.doubt()
             self._table.keep(row)
+        self._wake.set()
 
     def adopt(self, told: Iterable[DeliveryState]) -> None:
         """Go on from what another writer tells of its messages. Incidents that are not known here are left out."""
@@ -194,7 +195,7 @@ class Outbox:
             if row is None:
                 continue
             away, row.away = row.away, 0.0
-            if row is not self._busy and row.adopt(other):
+            if row.adopt(other, busy=row is self._busy):
                 self._agenda.soon(row)
             elif not away:
                 continue

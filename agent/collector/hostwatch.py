@@ -6,7 +6,7 @@ They are made and kept as a host's own are, but by the collector: threshold "hos
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.alerting.figure import duration
@@ -44,7 +44,7 @@ class HostWatch:
         self._memory = Memory(state, clock)
         self._clock = clock
         self._rng = rng or random.Random()
-        self._open = {fact.incident.host: fact.incident for fact in self._memory.incidents()}
+        self._open = {fact.incident.id: fact.incident for fact in self._memory.incidents()}
         self._since: dict[str, tuple[Absence, float]] = {}
         self.unsettled: dict[str, Pair] = self._memory.pairs()
         """Transitions that are not yet in the database, in order."""
@@ -59,15 +59,31 @@ class HostWatch:
         (not heard yet since our start) stays as it was.
         """
         now = self._clock.monotonic()
-        pairs = [self._resolve(host) for host in sorted(self._open) if host in present]
+        pairs = [self._resolve(incident) for incident in self.incidents if incident.host in present]
+        known = {incident.host: incident for incident in reversed(self.incidents)}
         self._since = {host: known for host, known in self._since.items() if host in absent}
         for host, gone in absent.items():
             before = self._since.get(host)
             if before is None or before[0] != gone.how:
                 before = self._since[host] = gone.how, now
             if now - before[1] >= KINDS[gone.how].patience:
-                pairs += self._report(host, gone)
+                pairs += self._report(host, gone, known.get(host))
         return pairs
+
+    def adopt(self, stored: Iterable[Incident]) -> list[Incident]:
+        """Go on from what the database has of these; those that are news, as they are open or were so here.
+
+        What it has not got yet of ours stays as it is. Two about one host, where two have led at once, end together.
+        """
+        known: dict[str, int] = {}
+        for ours in [*self._open.values(), *(incident for incident, _ in self.unsettled.values())]:
+            known[ours.id] = max(ours.version, known.get(ours.id, 0))
+        newer = [incident for incident in stored if incident.version > known.get(incident.id, 0)]
+        news = [incident for incident in newer if incident.state == "open" or incident.id in self._open]
+        for incident in news:
+            self._memory.keep_incident(incident, THRESHOLD, "absence")
+            self._put(incident)
+        return news
 
     def settled(self, incident: str, version: int) -> None:
         """The database has this transition."""
@@ -75,8 +91,8 @@ class HostWatch:
         if self.unsettled.pop(key, None) is not None:
             self._memory.forget_pairs([key])
 
-    def _report(self, host: str, gone: Gone) -> list[Pair]:
-        kind, known = KINDS[gone.how], self._open.get(host)
+    def _report(self, host: str, gone: Gone, known: Incident | None) -> list[Pair]:
+        kind = KINDS[gone.how]
         if known is not None and known.severity.rank >= kind.severity.rank:
             return []
         now = self._clock.now()
@@ -88,8 +104,8 @@ class HostWatch:
         pair = advance(known, reading)
         return [] if pair is None else [self._keep(pair)]
 
-    def _resolve(self, host: str) -> Pair:
-        pair = advance(self._open[host], Reading(Severity.OK, self._clock.now(), note="the host is back"))
+    def _resolve(self, incident: Incident) -> Pair:
+        pair = advance(incident, Reading(Severity.OK, self._clock.now(), note="the host is back"))
         if pair is None:
             raise AssertionError("an open incident can always be resolved")
         return self._keep(pair)
@@ -98,8 +114,11 @@ class HostWatch:
         incident, transition = pair
         self._memory.keep_pair(incident, transition, THRESHOLD, "absence")
         self.unsettled[pair_key(incident.id, transition.version)] = pair
-        if incident.state == "open":
-            self._open[incident.host] = incident
-        else:
-            del self._open[incident.host]
+        self._put(incident)
         return pair
+
+    def _put(self, incident: Incident) -> None:
+        if incident.state == "open":
+            self._open[incident.id] = incident
+        else:
+            del self._open[incident.id]

@@ -46,10 +46,14 @@ class Lease:
         return now <= self._until
 
     def heard(self, name: str, beat: Heartbeat, now: float) -> None:
-        """Another collector's heartbeat, or our own as it comes back."""
+        """Another collector's heartbeat, or our own as it comes back.
+
+        One that has routes and does not deliver is without its database: the hosts write themselves then, but it tells
+        of those that are gone all the same. When the database is away from all, one of them must.
+        """
         if name == self.name:
             return
-        if beat.state == "online" and beat.delivers:
+        if beat.state == "online" and (beat.delivers or beat.routes):
             self._peers[name] = now
         else:
             self._peers.pop(name, None)
