@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery
+from agent.alerting.memory import Pair
 from agent.alerting.outbox import Outbox
 from agent.clock import Clock
 from agent.collector.fleet import Fleet
@@ -108,10 +109,14 @@ class Herald:
         """Once a second: which hosts are gone, and what of that the database has not got yet."""
         if not self._lease.leads(self._clock.monotonic()):
             return
-        for incident, _ in self._watch.look(self._fleet.absent(), self._fleet.present()):
-            self.outbox.desire(incident)
+        self.moved(self._watch.look(self._fleet.absent(), self._fleet.present()))
         for pair in self._watch.unsettled.values():
             self._keep(*pair)
+
+    def moved(self, pairs: Iterable[Pair]) -> None:
+        """What there is to say of hosts that are gone has changed."""
+        for incident, _ in pairs:
+            self.outbox.desire(incident)
 
     def _accept(self, host: str, rows: Iterable[DeliveryState]) -> None:
         self._ours.add(host)
