@@ -115,8 +115,9 @@ class Herald:
 
     def moved(self, pairs: Iterable[Pair]) -> None:
         """What there is to say of hosts that are gone has changed."""
-        for incident, _ in pairs:
+        for incident, transition in pairs:
             self.outbox.desire(incident)
+            self._keep(incident, transition)
 
     def _accept(self, host: str, rows: Iterable[DeliveryState]) -> None:
         self._ours.add(host)

@@ -107,7 +107,7 @@ class Orders:
         return states
 
     async def silences(self, order: Order, rights: Rights, verb: str = "silences") -> list[Silenced]:
-        """What the hosts hold on which `verb` is granted, as they say it now."""
+        """What the hosts hold on which `verb` is granted, as they say it now, and what we hold."""
         plan = self.planner.on(verb, {}, self.planner.names(), rights)
         key = f"{order.key} silences"
         states = await self.fanout.run("silences", plan.args, actor=order.actor, key=key, seconds=LOOK_WITHIN)
