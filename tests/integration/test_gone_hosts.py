@@ -143,3 +143,26 @@ async def test_it_is_taken_and_held_back(scene: Scene) -> None:
     await scene.stage.asks(f"unsilence {silence['id']}")
     await scene.until(lambda: scene.titles() == ["RESOLVED: host", "CRITICAL: host"])
     assert not slack.violations
+
+
+async def test_a_maintenance_window_of_the_collector_mutes_it(stage: Stage, make: Make) -> None:
+    """Told by a collector whose file has the window no more."""
+    window = (
+        '[[maintenance]]\nname = "move"\nmatch = "host=t-*"\nstart = 2000-01-01T00:00:00Z\nend = 2999-01-01T00:00:00Z\n'
+    )
+    scene = Scene(stage, make, window)
+    try:
+        scene.collector.start()
+        scene.agent.start()
+        await scene.online()
+        scene.agent.kill()
+        await scene.opened(muted="maintenance: move")
+        assert scene.titles() == []
+        scene.collector.kill()
+        scene.collector.file.write_text(scene.collector.file.read_text().replace(window, ""))
+        scene.collector.start()
+        await scene.until(lambda: scene.titles() == ["CRITICAL: host"])
+        await scene.opened()
+    finally:
+        scene.collector.kill()
+        scene.agent.end()
