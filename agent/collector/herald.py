@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, doubtful
+from agent.alerting.memory import Pair
 from agent.alerting.outbox import Outbox
 from agent.clock import Clock
 from agent.collector.fleet import Fleet
@@ -117,10 +118,15 @@ class Herald:
         """Once a second: which hosts are gone, and what of that the database has not got yet."""
         self._succession.look(leads=self._lease.leads(self._clock.monotonic()))
         if self._succession.ready:
-            for incident, _ in self._watch.look(self._fleet.absent(), self._fleet.present()):
-                self.outbox.desire(incident)
+            self.moved(self._watch.look(self._fleet.absent(), self._fleet.present()))
         for pair in self._watch.unsettled.values():  # whoever leads by now must learn of them
             self._keep(*pair)
+
+    def moved(self, pairs: Iterable[Pair]) -> None:
+        """What there is to say of hosts that are gone has changed."""
+        for incident, transition in pairs:
+            self.outbox.desire(incident)
+            self._keep(incident, transition)
 
     def _go_on(self, incidents: Iterable[Incident]) -> None:
         """Of hosts that are gone; what another may have told of them is looked for before it is told."""

@@ -5,17 +5,25 @@ They are made and kept as a host's own are, but by the collector: threshold "hos
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from agent.alerting.figure import duration
-from agent.alerting.incident import Breach, Reading, advance, new_id, open_incident
+from agent.alerting.incident import Breach, Reading, acknowledge, advance, mute, new_id, open_incident
 from agent.alerting.memory import Memory, Pair, pair_key
+from agent.alerting.muting import Muting
+from agent.alerting.silence import Silence
 from agent.alerting.state import State
 from agent.clock import Clock
 from agent.collector.fleet import Absence, Gone
+from agent.config.schema import MaintenanceConfig
 from agent.model import Incident, Severity
+
+log = logging.getLogger(__name__)
 
 THRESHOLD, METRIC = "host", "host.up"
 
@@ -38,12 +46,24 @@ KINDS: dict[Absence, _Kind] = {
 
 
 class HostWatch:
-    """`look` once a second; what it returns is kept until `settled`, over restarts too."""
+    """`look` once a second; what it returns is kept until `settled`, over restarts too.
 
-    def __init__(self, state: State, clock: Clock, rng: random.Random | None = None) -> None:
+    People acknowledge and silence here as they do with a host's engine.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        clock: Clock,
+        rng: random.Random | None = None,
+        *,
+        maintenance: Sequence[MaintenanceConfig] = (),
+    ) -> None:
         self._memory = Memory(state, clock)
         self._clock = clock
         self._rng = rng or random.Random()
+        self._muting = Muting(state, clock, self._rng)
+        self._muting.configure((), maintenance)
         self._open = {fact.incident.id: fact.incident for fact in self._memory.incidents()}
         self._since: dict[str, tuple[Absence, float]] = {}
         self.unsettled: dict[str, Pair] = self._memory.pairs()
@@ -53,6 +73,10 @@ class HostWatch:
     def incidents(self) -> list[Incident]:
         """The open ones."""
         return sorted(self._open.values(), key=lambda incident: incident.id)
+
+    def standing(self, host: str) -> Incident:
+        """What is said of it now, or what would be."""
+        return next((incident for incident in self.incidents if incident.host == host), None) or _about(host)
 
     def look(self, absent: Mapping[str, Gone], present: Collection[str]) -> list[Pair]:
         """`absent` are the hosts known to be gone, `present` those online, by name. A host that is neither
@@ -68,7 +92,8 @@ class HostWatch:
                 before = self._since[host] = gone.how, now
             if now - before[1] >= KINDS[gone.how].patience:
                 pairs += self._report(host, gone, known.get(host))
-        return pairs
+        self._muting.expire()
+        return pairs + self._review()
 
     def adopt(self, stored: Iterable[Incident]) -> list[Incident]:
         """Go on from what the database has of these; those that are news, as they are open or were so here.
@@ -91,6 +116,31 @@ class HostWatch:
         if self.unsettled.pop(key, None) is not None:
             self._memory.forget_pairs([key])
 
+    # -- what people do
+
+    def acknowledge(self, incident_id: str, by: str) -> list[Pair]:
+        """Somebody looks after it. KeyError where none of this id is open; a second time changes nothing."""
+        now = self._clock.now()
+        pair = acknowledge(self._open[incident_id], by, now)
+        return [] if pair is None else [self._keep(pair)]
+
+    def silence(self, match: str, seconds: float, author: str, reason: str) -> tuple[Silence, list[Pair]]:
+        """Hold back what matches, from now on for `seconds`. ValueError tells what was expected."""
+        silence = self._muting.add(match, seconds, author, reason)
+        return silence, self._review()
+
+    def unsilence(self, silence_id: str, author: str) -> list[Pair]:
+        """End a silence before its time; KeyError where there is none."""
+        self._muting.remove(silence_id)
+        log.info("silence ended", extra={"silence": silence_id, "author": author})
+        return self._review()
+
+    def silences(self) -> list[Silence]:
+        """Those that hold, oldest first."""
+        return self._muting.silences()
+
+    # -- parts
+
     def _report(self, host: str, gone: Gone, known: Incident | None) -> list[Pair]:
         kind = KINDS[gone.how]
         if known is not None and known.severity.rank >= kind.severity.rank:
@@ -100,9 +150,19 @@ class HostWatch:
         reading = Reading(kind.severity, now, summary=summary, note=gone.how)
         if known is None:
             breach = Breach(host, THRESHOLD, METRIC, "absent", now - gone.silence, {}, "seconds")
-            return [self._keep(open_incident(new_id(now, self._rng), breach, reading))]
+            incident, transition = open_incident(new_id(now, self._rng), breach, reading)
+            return [self._keep((replace(incident, muted=self._muted(incident)), transition))]
         pair = advance(known, reading)
         return [] if pair is None else [self._keep(pair)]
+
+    def _muted(self, incident: Incident) -> str:
+        return "" if self._muting.idle else self._muting.words(incident, self._open.values())
+
+    def _review(self) -> list[Pair]:
+        """Let every open incident say whether, and why, it is muted now."""
+        now = self._clock.now()
+        found = [mute(incident, self._muted(incident), now) for incident in self.incidents]
+        return [self._keep(pair) for pair in found if pair is not None]
 
     def _resolve(self, incident: Incident) -> Pair:
         pair = advance(incident, Reading(Severity.OK, self._clock.now(), note="the host is back"))
@@ -122,3 +182,8 @@ class HostWatch:
             self._open[incident.id] = incident
         else:
             del self._open[incident.id]
+
+
+def _about(host: str) -> Incident:
+    severity = Severity.CRITICAL
+    return Incident("", host, THRESHOLD, METRIC, severity, severity, 0.0, 0.0, 0.0, 0)

@@ -60,5 +60,9 @@ class Lease:
 
     def leads(self, now: float) -> bool:
         """Of several collectors the first by name tells what is of no host: that one is gone."""
-        living = [name for name, at in self._peers.items() if now - at <= self._takeover_after]
-        return self.holds(now) and all(self.name < name for name in living)
+        return self.holds(now) and self.leader(now) == self.name
+
+    def leader(self, now: float) -> str:
+        """The name of that one, as far as we know."""
+        living = (name for name, at in self._peers.items() if now - at <= self._takeover_after)
+        return min([self.name, *living])

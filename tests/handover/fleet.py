@@ -92,8 +92,8 @@ class Collector:
     def __init__(self, directory: Path, broker: str, slack: FakeSlack, table: str) -> None:
         self.directory = directory
         self.kills = 0
-        self._file = directory / "collector.toml"
-        self._file.write_text(
+        self.file = directory / "collector.toml"
+        self.file.write_text(
             f'[agent]\nstate_dir = "{directory}/collector"\n[mqtt]\nurl = "{broker}"\nreconnect_spread = "200ms"\n'
             f'[collector]\nlisten = "127.0.0.1:{free_port()}"\n{table}'
         )
@@ -102,7 +102,7 @@ class Collector:
 
     def start(self) -> None:
         with (self.directory / "collector.log").open("ab") as log:
-            command = [sys.executable, "-m", "agent", "collect", "-c", str(self._file)]
+            command = [sys.executable, "-m", "agent", "collect", "-c", str(self.file)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
 
     def kill(self) -> None:
