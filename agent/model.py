@@ -140,6 +140,14 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     evidence: tuple[Evidence, ...] = ()
 
 
+class Sight(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A post, or the reply `call`, that Slack has taken and nobody has seen there yet."""
+
+    nonce: str
+    asked_at: float
+    call: Transition | None = None
+
+
 class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far one incident's message has come on its way to Slack. Times are unix seconds.
 
@@ -170,6 +178,7 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     reminded_at: float = 0.0
     escalated: bool = False
     snoozed_until: float = 0.0
+    unseen: Sight | None = None
 
 
 class Gap(msgspec.Struct, frozen=True):

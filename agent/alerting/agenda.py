@@ -6,6 +6,7 @@ All times are monotonic seconds, but for those in the state, which hold over a r
 from __future__ import annotations
 
 import math
+import random
 
 from agent.alerting.delivery import Delivery, Operation
 from agent.alerting.failure import BACKOFF_CAP, Verdict
@@ -20,21 +21,36 @@ DEBOUNCE = 10.0
 """Seconds between an edit that can wait and the call before it on the same message."""
 CHILD_GAP = 10.0
 """Seconds between two messages in a storm's thread."""
-_METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find"}
+_METHODS: dict[Operation, Method] = {"post": "post", "reply": "post", "edit": "edit", "find": "find", "look": "find"}
+LOOK_AFTER = 2.0
+"""Seconds until a message that was taken should be shown."""
+MISSED_FIRST, MISSED_CAP = 8.0, 120.0
+"""Seconds within which what was not shown is told again, at a random moment: doubled each time, up to the cap."""
 
 
 class Agenda:
     """Asked by the outbox with `ready`, told of each call: before it with `spend`, after it with `called`."""
 
-    def __init__(self, state: State, clock: Clock, table: Table) -> None:
+    def __init__(self, state: State, clock: Clock, table: Table, rng: random.Random) -> None:
         self._state = state
+        self._rng = rng
         self._clock = clock
         self._table = table
         self._pace = Pace()
         self._not_before: dict[str, float] = {}
         self._called: dict[str, float] = {}
         self._parked = 0.0
+        self._alone_from = float("-inf")
         self.gently = self._pace.gently
+
+    @property
+    def unsure(self) -> bool:
+        """Whether others may write at this moment: then Slack may take what it does not show."""
+        return self._clock.monotonic() < self._alone_from
+
+    def crowded(self, seconds: float) -> None:
+        """Others may write for so long, and none knows of the others' posts."""
+        self._alone_from = max(self._alone_from, self._clock.monotonic() + seconds)
 
     def load(self) -> None:
         """What the last process has left."""
@@ -69,7 +85,7 @@ class Agenda:
         now, thread = self._clock.monotonic(), self._table.thread(row)
         if operation == "post" and thread:
             self._called[f"in {thread}"] = now
-        if operation != "edit":  # the gap begins when a post ends; and what was found may be just that old
+        if operation not in ("edit", "look"):  # the gap begins when a post ends; what was found may be just that old
             self.spend("post", channel)
         self._called[row.id] = now
 
@@ -79,6 +95,17 @@ class Agenda:
         self._not_before.pop(row.id, None)
         if again:
             self._not_before.clear()
+        if row.unseen is not None:
+            self._not_before[row.id] = self._clock.monotonic() + LOOK_AFTER
+
+    def looked(self, row: Delivery, *, seen: bool) -> None:
+        """What Slack has taken and not shown is told again; others have posted at once, so not all at once again."""
+        row.looked(seen=seen)
+        self.soon(row)
+        if seen:
+            return
+        longest = min(MISSED_CAP, MISSED_FIRST * 2.0 ** min(row.generation - 1, 10))
+        self._not_before[row.id] = self._clock.monotonic() + self._rng.uniform(1.0, longest)
 
     def put_off(self, row: Delivery, operation: Operation, verdict: Verdict) -> None:
         """A call has failed."""

@@ -12,10 +12,11 @@ from typing import Literal
 import msgspec
 
 from agent.alerting.bulletin import is_bulletin
-from agent.model import DeliveryState, Incident, Severity, Transition, TransitionKind
+from agent.model import DeliveryState, Incident, Severity, Sight, Transition, TransitionKind
 
 Stage = Literal["pending", "sending", "delivered", "ambiguous", "dead"]
-Operation = Literal["post", "edit", "reply", "find"]
+Operation = Literal["post", "edit", "reply", "find", "look"]
+"""To "find" is to look for what may have arrived, to "look" whether what Slack has taken is shown there."""
 
 
 class Delivery(msgspec.Struct):
@@ -59,6 +60,7 @@ class Delivery(msgspec.Struct):
     """When it opened, by a clock that was set back after it had."""
     away: float = 0.0
     """Since when another writes for it; it is not told by us then, but still counted with its storm."""
+    unseen: Sight | None = None
 
     @property
     def id(self) -> str:
@@ -89,7 +91,10 @@ class Delivery(msgspec.Struct):
             return "find"
         if not self.ts:
             return "post"
-        if self.delivered < self.incident.version:
+        stale = self.delivered < self.incident.version
+        if self.unseen is not None and not (stale and self.urgent):
+            return "look"
+        if stale:
             return "edit"
         return "reply" if self.call is not None else None
 
@@ -138,18 +143,20 @@ class Delivery(msgspec.Struct):
     def begin(self, operation: Operation, now: float) -> None:
         """About to call Slack. A post keeps its nonce from one attempt to the next."""
         self.attempts += 1
-        if operation == "find":
+        if operation in ("find", "look"):
             return
         self.state = "sending"
-        if operation != "edit":
+        if operation in ("post", "reply"):
             nonce = self._nonce(operation)
             if self.nonce != nonce:
                 self.nonce, self.asked_at = nonce, now
             self.doing = operation
         self.asking = self.incident.version
 
-    def done(self, operation: Operation, channel: str = "", ts: str = "") -> None:
-        """It is there. For "find": what was looked for has been found."""
+    def done(self, operation: Operation, channel: str = "", ts: str = "", *, unsure: bool = False) -> None:
+        """It is there; where `unsure`, it has been taken. For "find": what was looked for has been found."""
+        if unsure:
+            self.unseen = Sight(self.nonce, self.asked_at, self.call if operation == "reply" else None)
         found = operation == "find" and self.doing == "reply" and self.nonce == self._nonce("reply")
         operation = self.doing or "post" if operation == "find" else operation
         if operation == "post":
@@ -159,14 +166,27 @@ class Delivery(msgspec.Struct):
         if found or (operation != "edit" and self.call is not None and self.call.version <= self.asking):
             self.call = None  # a first post tells all that came before it
         self.doing, self.nonce, self.asked_at = "", "", 0.0
-        self.attempts, self.next_try, self.error, self.small = 0, None, "", False
+        self.small = False
+        self._rest()
+
+    def looked(self, *, seen: bool) -> None:
+        """Whether what Slack has taken is shown there; else it is to be told again."""
+        sight, self.unseen = self.unseen, None
+        if not seen and sight is not None and sight.call is None:
+            self.anew()
+        elif not seen and sight is not None:
+            self.call = self.call or sight.call
+        self._rest()
+
+    def _rest(self) -> None:
+        self.attempts, self.next_try, self.error = 0, None, ""
         self.state = "pending"
         if self.next() is None:
             self.state, self.urgent = "delivered", False
 
     def anew(self) -> None:
         """The message is gone: post another."""
-        self.ts, self.posted_in, self.delivered = "", "", 0
+        self.ts, self.posted_in, self.delivered, self.unseen = "", "", 0, None
         self.generation += 1
         self.doing, self.nonce, self.asked_at, self.state = "", "", 0.0, "pending"
 
@@ -186,20 +206,25 @@ class Delivery(msgspec.Struct):
         self.asked_at = self.call.time if operation == "reply" and self.call is not None else self.incident.fired_at
         self.attempts, self.next_try = 0, None
 
-    def adopt(self, other: DeliveryState) -> bool:
-        """Go on from where another writer is, if it has come further than we know; whether it has.
+    def adopt(self, other: DeliveryState, *, busy: bool = False) -> bool:
+        """Go on from where another writer is, if it has come further than we know; whether any of it is news.
 
         What is known only grows: which generation of the message, where it is, what it shows, what its thread was told.
-        Between two that know as little, the one that has a doubt is right.
+        Between two that know as little, the one that has a doubt is right. `busy`: a call is under way, and what it is
+        about must not change; a snooze holds all the same.
         """
+        before = self._reminders()
+        self.snoozed_until = max(self.snoozed_until, other.snoozed_until)
+        if busy:
+            return self._reminders() != before
         self.reminded, self.escalated = max(self.reminded, other.reminded), self.escalated or other.escalated
         self.reminded_at = max(self.reminded_at, other.reminded_at)
-        self.snoozed_until = max(self.snoozed_until, other.snoozed_until)
         self.quiet = self.quiet or (other.state == "untold" and not other.open)
         learned = self._joins(other)
         doubtful = other.state in ("ambiguous", "sending")
         if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
-            return learned
+            return learned or self._reminders() != before
+        self.unseen = other.unseen
         self.ts, self.posted_in, self.generation = other.ts, other.channel if other.ts else "", other.generation
         self.thread = other.thread or ("" if other.ts else self.thread)
         self.delivered, self.doing, self.nonce, self.asked_at = other.version, other.doing, other.nonce, other.asked_at
@@ -212,6 +237,9 @@ class Delivery(msgspec.Struct):
         elif self.next() is None and self.state != "dead":
             self.state, self.urgent = "delivered", False
         return True
+
+    def _reminders(self) -> tuple[int, float, bool, float]:
+        return self.reminded, self.reminded_at, self.escalated, self.snoozed_until
 
     def _joins(self, other: DeliveryState) -> bool:
         """Learn in whose thread the message is to be, while it is nowhere; whether that is new."""
@@ -252,13 +280,23 @@ class Delivery(msgspec.Struct):
             reminded_at=self.reminded_at,
             escalated=self.escalated,
             snoozed_until=self.snoozed_until,
+            unseen=self.unseen,
         )
 
 
-def _known(row: DeliveryState) -> tuple[int, bool, int, int]:
-    """How far a message has come: its generation, whether it is there, what it shows, what its thread was told."""
+def doubtful(incident: Incident) -> DeliveryState:
+    """Of one that is not known here: what another tells that may have posted it."""
+    row = Delivery(incident, "")
+    row.doubt()
+    return row.shown()
+
+
+def _known(row: DeliveryState) -> tuple[int, bool, int, int, bool]:
+    """How far a message has come: its generation, whether it is there, what it shows, what its thread was told (there
+    is none without a message), whether it was seen.
+    """
     told = row.desired if row.call is None else row.call.version - 1
-    return row.generation, row.ts != "", row.version, told if row.ts else 0  # no message, no thread
+    return row.generation, row.ts != "", row.version, told if row.ts else 0, row.unseen is None
 
 
 def _call(incident: Incident, kind: TransitionKind) -> Transition:

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent.alerting.incident import amend
+from agent.alerting.incident import acknowledge, amend, mute
 from agent.alerting.memory import Memory, Pair, pair_key
 from agent.alerting.muting import Muting
 from agent.alerting.silence import Silence
@@ -157,14 +157,7 @@ class Engine:
     def acknowledge(self, incident_id: str, by: str) -> list[Pair]:
         """Somebody looks after it. KeyError where none of this id is open; a second time changes nothing."""
         now = self._clock.now()
-
-        def change(incident: Incident) -> Pair | None:
-            if incident.acknowledged_by:
-                return None
-            kind = TransitionKind.ACKNOWLEDGED
-            return amend(incident, kind, now, by, acknowledged_by=by, acknowledged_at=now)
-
-        return self._amend(incident_id, change)
+        return self._amend(incident_id, lambda incident: acknowledge(incident, by, now))
 
     def add_evidence(self, incident_id: str, evidence: tuple[Evidence, ...]) -> list[Pair]:
         """What was found out after it opened. KeyError where none of this id is open."""
@@ -234,16 +227,8 @@ class Engine:
     def _review(self, pairs: list[Pair]) -> None:
         """Let every open incident say whether, and why, it is muted now."""
         now = self._clock.now()
-
-        def change(incident: Incident) -> Pair | None:
-            words = self._muted(incident)
-            if words == incident.muted:
-                return None
-            kind = TransitionKind.MUTED if words else TransitionKind.UNMUTED
-            return amend(incident, kind, now, words or incident.muted, muted=words)
-
         for watch in self._watches.values():
-            watch.amend(change, pairs)
+            watch.amend(lambda incident: mute(incident, self._muted(incident), now), pairs)
 
     def _keep(self, pairs: list[Pair]) -> list[Pair]:
         for incident, transition in pairs:

@@ -38,13 +38,11 @@ def judge(row: Delivery, operation: Operation, error: DeliveryError, default: st
     """Move `row` to where it goes on from, and say how long to wait. `default` is the default channel."""
     row.error = str(error)
     backoff = min(BACKOFF_CAP, BACKOFF * 2.0 ** min(row.attempts - 1, 20)) * rng.uniform(0.8, 1.0)
-    if operation != "find":
-        row.state = "pending"
-    elif _blind(error):
-        # Nobody lets us look. An alert told twice is better than one that is never told.
-        log.error("cannot look for a message that may have arrived, sending again", extra={"incident": row.id})
-        row.state = "pending"
+    if operation in ("find", "look") and _blind(error):
+        _trust(row, operation)
         return Verdict()
+    if operation not in ("find", "look"):
+        row.state = "pending"
     verdict = Verdict(backoff)
     match error:
         case RetryError(after=float() | int() as after):
@@ -60,12 +58,22 @@ def judge(row: Delivery, operation: Operation, error: DeliveryError, default: st
         case AnewError() if row.gathered:  # the storm's message is gone: a message of its own
             row.bulletin = row.thread = ""
             verdict = Verdict()
-        case ShrinkError() if operation != "find":
+        case ShrinkError() if operation not in ("find", "look"):
             row.state, row.small = ("dead", True) if row.small else ("pending", True)
             verdict = Verdict()
         case AmbiguousError() if operation in ("post", "reply"):
             row.state = "ambiguous"
     return verdict
+
+
+def _trust(row: Delivery, operation: Operation) -> None:
+    """Nobody lets us look: what Slack has taken will be there, and what may not have arrived is sent again."""
+    if operation == "look":
+        row.looked(seen=True)
+        return
+    # An alert told twice is better than one that is never told.
+    log.error("cannot look for a message that may have arrived, sending again", extra={"incident": row.id})
+    row.state = "pending"
 
 
 def _blind(error: DeliveryError) -> bool:

@@ -120,6 +120,21 @@ def amend(
     return after, Transition(incident.id, after.version, kind, incident.severity, now, None, note)
 
 
+def acknowledge(incident: Incident, by: str, now: float) -> tuple[Incident, Transition] | None:
+    """Somebody looks after it; None where somebody does already."""
+    if incident.acknowledged_by:
+        return None
+    return amend(incident, TransitionKind.ACKNOWLEDGED, now, by, acknowledged_by=by, acknowledged_at=now)
+
+
+def mute(incident: Incident, words: str, now: float) -> tuple[Incident, Transition] | None:
+    """Have it say why it is not told, "" where nothing holds it back; None where it says so already."""
+    if words == incident.muted:
+        return None
+    kind = TransitionKind.MUTED if words else TransitionKind.UNMUTED
+    return amend(incident, kind, now, words or incident.muted, muted=words)
+
+
 def _resolve(incident: Incident, reading: Reading) -> tuple[Incident, Transition]:
     after = msgspec.structs.replace(
         incident,

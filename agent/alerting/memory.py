@@ -102,6 +102,11 @@ class Memory:
         }
         self._state.put(facts)
 
+    def keep_incident(self, incident: Incident, rule: str, kind: Kind) -> None:
+        """As another has told of it: its transition is not ours to send. One that is over is forgotten."""
+        kept = IncidentFact(incident, rule, kind) if incident.state == "open" else None
+        self._state.put({("incident", incident.id): kept})
+
     def forget_pairs(self, keys: list[str]) -> None:
         self._state.put({("transition", key): None for key in keys})
 

@@ -16,5 +16,7 @@ def urgency(row: Delivery, operation: Operation) -> int:
         return (0 if first else 3) + (4 if row.gathered else 0)
     if operation == "reply":
         return 6
+    if operation == "look":
+        return 5
     kind = None if row.call is None else row.call.kind
     return {TransitionKind.ESCALATED: 1, TransitionKind.RESOLVED: 2}.get(kind, 5) if kind else 5

@@ -11,12 +11,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from agent.alerting.agenda import Agenda
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, Operation
-from agent.alerting.failure import judge
+from agent.alerting.failure import Verdict, judge
 from agent.alerting.memory import IncidentFact
 from agent.alerting.messenger import TERMINAL, Messenger, Posted
 from agent.alerting.order import urgency
@@ -69,7 +68,8 @@ class Outbox:
         self._ids: dict[str, str] = state.read("channel", str)
         self._table = Table(state, on_change)
         self._rows = self._table.rows
-        self._agenda = Agenda(state, clock, self._table)
+        self._agenda = Agenda(state, clock, self._table, self._rng)
+        self.crowded = self._agenda.crowded
         self.shown, self.waiting = self._table.shown, self._table.waiting
         self._weather = Weather(
             state,
@@ -180,11 +180,12 @@ class Outbox:
         self._agenda.gently(gently)
         self._wake.set()
 
-    def doubt(self) -> None:
+    def doubt(self, about: Callable[[Delivery], bool] = lambda _: True) -> None:
         """Another has written until now, and may have posted more than it has told: look before posting."""
-        for row in self._rows.values():
+        for row in [row for row in self._rows.values() if row is not self._busy and about(row)]:
             row.doubt()
             self._table.keep(row)
+        self._wake.set()
 
     def adopt(self, told: Iterable[DeliveryState]) -> None:
         """Go on from what another writer tells of its messages. Incidents that are not known here are left out."""
@@ -194,7 +195,7 @@ class Outbox:
             if row is None:
                 continue
             away, row.away = row.away, 0.0
-            if row is not self._busy and row.adopt(other):
+            if row.adopt(other, busy=row is self._busy):
                 self._agenda.soon(row)
             elif not away:
                 continue
@@ -268,7 +269,7 @@ class Outbox:
         return self._may(row) and (not self._held or (operation == "edit" and is_bulletin(row.incident)))
 
     def _channel(self, row: Delivery, operation: Operation) -> str:
-        if operation in ("edit", "reply") or (operation == "find" and row.doing == "reply"):
+        if operation in ("edit", "reply", "look") or (operation == "find" and row.doing == "reply"):
             return row.posted_in
         return self._ids.get(row.channel, row.channel)
 
@@ -308,6 +309,9 @@ class Outbox:
         messenger, small = self._messenger, row.small
         mention = row.mention if call is not None or not row.gathered else ""
         thread = self._table.thread(row) or row.ts or None
+        if operation == "look" and row.unseen is not None:
+            told = thread if row.unseen.call is not None else self._table.thread(row) or None
+            return await messenger.find(channel, row.unseen.nonce, row.unseen.asked_at, told)
         if operation == "find":
             found = await messenger.find(channel, row.nonce, row.asked_at, thread)
             if found is None and row.doing == "post" and thread and not row.thread:
@@ -333,13 +337,17 @@ class Outbox:
 
     def _succeeded(self, row: Delivery, operation: Operation, posted: Posted | None) -> None:
         failures = row.attempts - 1
+        if operation == "look":
+            self._agenda.looked(row, seen=posted is not None)
+            return
         if posted is None:  # looked for and not there: send it again
             self._agenda.unpark()
             row.state = "pending"
             return
         if operation == "post" or (operation == "find" and row.doing == "post"):
             row.thread = self._table.thread(row)
-        row.done(operation, posted.channel, posted.ts)
+        unsure = self._agenda.unsure and operation in ("post", "reply") and posted.channel != TERMINAL
+        row.done(operation, posted.channel, posted.ts, unsure=unsure)
         self._weather.succeeded(row)
         if row.posted_in != TERMINAL and self._ids.get(row.channel) != row.posted_in:
             self._ids[row.channel] = row.posted_in
@@ -359,7 +367,7 @@ class Outbox:
             self._state.put({("channel", row.channel): None})
         verdict = judge(row, operation, error, self._default, self._rng)
         if self._held:  # how Slack is for us is not asked
-            verdict = replace(verdict, park=0.0)
+            verdict = Verdict(verdict.pause, verdict.method)
         elif not isinstance(error, ChannelError | AnewError | ShrinkError):
             self._weather.failed()
         elif row.state == "dead":

@@ -12,13 +12,15 @@ import logging
 from collections.abc import Callable, Iterable
 
 from agent.alerting.bulletin import is_bulletin
-from agent.alerting.delivery import Delivery
+from agent.alerting.delivery import Delivery, doubtful
+from agent.alerting.memory import Pair
 from agent.alerting.outbox import Outbox
 from agent.clock import Clock
 from agent.collector.fleet import Fleet
 from agent.collector.hostwatch import METRIC, HostWatch
 from agent.collector.lease import Lease
 from agent.collector.store import Reader
+from agent.collector.succession import Succession
 from agent.errors import StoreError
 from agent.model import DeliveryState, Incident, Transition
 from agent.transport.wire import DeliveredMessage, DeliveriesMessage
@@ -26,6 +28,8 @@ from agent.transport.wire import DeliveredMessage, DeliveriesMessage
 log = logging.getLogger(__name__)
 
 REPORT_EVERY = 0.3
+HANDING_OVER = 60.0
+"""Seconds after a connection in which some hosts still write themselves."""
 FETCH_AGAIN = 1.0
 
 
@@ -54,6 +58,7 @@ class Herald:
         self._clock = clock
         self._tell = tell
         self._keep = keep
+        self._succession = Succession(reader, watch, clock, self._go_on)
         self.outbox: Outbox
         self.delivering = False
         self._ours: set[str] = set()
@@ -82,15 +87,17 @@ class Herald:
 
     def connected(self) -> None:
         """As another writer: no host has handed anything to this one yet, not even what the last process has left."""
+        self._succession.end()
         for known in (self._ours, self._slips, self._told):
             known.clear()
         self.outbox.release(lambda row: row.incident.metric != METRIC and not is_bulletin(row.incident))
+        self.outbox.crowded(HANDING_OVER)
 
     def may(self, row: Delivery) -> bool:
         """Whether a call about this row may begin now."""
         now = self._clock.monotonic()
         if row.incident.metric == METRIC:
-            return self._lease.leads(now)
+            return self._succession.ready and self._lease.leads(now)
         if is_bulletin(row.incident):
             return self._lease.holds(now)
         return self.delivering and self._lease.holds(now) and row.incident.host in self._ours
@@ -104,17 +111,30 @@ class Herald:
     async def run(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as group:
-            for work in (self.outbox.run, self._report, self._fetch):
+            for work in (self.outbox.run, self._report, self._fetch, self._succession.run):
                 group.create_task(work())
 
     def tick(self) -> None:
         """Once a second: which hosts are gone, and what of that the database has not got yet."""
-        if not self._lease.leads(self._clock.monotonic()):
-            return
-        for incident, _ in self._watch.look(self._fleet.absent(), self._fleet.present()):
-            self.outbox.desire(incident)
-        for pair in self._watch.unsettled.values():
+        self._succession.look(leads=self._lease.leads(self._clock.monotonic()))
+        if self._succession.ready:
+            self.moved(self._watch.look(self._fleet.absent(), self._fleet.present()))
+        for pair in self._watch.unsettled.values():  # whoever leads by now must learn of them
             self._keep(*pair)
+
+    def moved(self, pairs: Iterable[Pair]) -> None:
+        """What there is to say of hosts that are gone has changed."""
+        for incident, transition in pairs:
+            self.outbox.desire(incident)
+            self._keep(incident, transition)
+
+    def _go_on(self, incidents: Iterable[Incident]) -> None:
+        """Of hosts that are gone; what another may have told of them is looked for before it is told."""
+        ids = set()
+        for incident in incidents:
+            ids.add(incident.id)
+            self.outbox.desire(incident, told=None if self.outbox.knows(incident.id, 0) else doubtful(incident))
+        self.outbox.doubt(lambda row: row.id in ids)
 
     def _accept(self, host: str, rows: Iterable[DeliveryState]) -> None:
         self._ours.add(host)

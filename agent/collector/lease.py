@@ -46,15 +46,23 @@ class Lease:
         return now <= self._until
 
     def heard(self, name: str, beat: Heartbeat, now: float) -> None:
-        """Another collector's heartbeat, or our own as it comes back."""
+        """Another collector's heartbeat, or our own as it comes back.
+
+        One that has routes and does not deliver is without its database: the hosts write themselves then, but it tells
+        of those that are gone all the same. When the database is away from all, one of them must.
+        """
         if name == self.name:
             return
-        if beat.state == "online" and beat.delivers:
+        if beat.state == "online" and (beat.delivers or beat.routes):
             self._peers[name] = now
         else:
             self._peers.pop(name, None)
 
     def leads(self, now: float) -> bool:
         """Of several collectors the first by name tells what is of no host: that one is gone."""
-        living = [name for name, at in self._peers.items() if now - at <= self._takeover_after]
-        return self.holds(now) and all(self.name < name for name in living)
+        return self.holds(now) and self.leader(now) == self.name
+
+    def leader(self, now: float) -> str:
+        """The name of that one, as far as we know."""
+        living = (name for name, at in self._peers.items() if now - at <= self._takeover_after)
+        return min([self.name, *living])

@@ -129,6 +129,7 @@ class _Service:
             stats=self._stats,
             clock=self._clock,
         )
+        self._office.orders.keep(self._speech.custody)
         app = make_app(
             self._store.reader,
             self._fleet,

@@ -16,6 +16,7 @@ from agent.alerting.pictures import Pictures
 from agent.alerting.route import digest
 from agent.alerting.state import State
 from agent.clock import Clock
+from agent.collector.chatops.custody import Custody
 from agent.collector.fleet import Fleet
 from agent.collector.herald import Herald
 from agent.collector.hostwatch import HostWatch
@@ -74,7 +75,7 @@ class Speech:
 
     def _join(self, config: Config, ingest: Ingest, fleet: Fleet, reader: Reader, stats: Stats) -> None:
         self._stats = stats
-        watch = HostWatch(self._state, self._clock)
+        watch = HostWatch(self._state, self._clock, maintenance=config.maintenance)
         self.herald = herald = Herald(
             self.lease, reader, fleet, watch, self._clock, tell=self._tell, keep=self._notices.put
         )
@@ -92,6 +93,7 @@ class Speech:
             may=herald.may,
             on_shown=self._pictures.offer,
         )
+        self.custody = Custody(watch, self.lease, self.outbox, self._clock, herald.moved)
         self._fallback = Fallback(self.outbox, self._state, self._clock, lambda: slack.fallback, block)
         ingest.on_deliveries = herald.deliveries
         ingest.on_incident = herald.committed

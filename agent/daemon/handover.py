@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 from importlib.metadata import version
@@ -42,6 +43,7 @@ class Handover:
         self._outbox = outbox
         if self._turn.current != SELF:
             outbox.pause()  # before anything can begin
+        outbox.crowded(math.inf)  # a host never knows what others write
         self._state = state
         self._clock = clock
         self._say = say

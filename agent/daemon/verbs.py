@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from agent.alerting.figure import duration, figure
+from agent.alerting.holding import SHOWN, Holding, shown
 from agent.alerting.memory import Pair
 from agent.clock import Clock
 from agent.commands.lanes import Outcome, Work
@@ -15,12 +16,9 @@ from agent.commands.payload import Args
 from agent.daemon.parts import Parts
 from agent.daemon.setup import PROCESSES, Setup
 from agent.errors import CommandError
-from agent.model import Incident, Metric, ProbeResult, TransitionKind
+from agent.model import Incident, Metric, ProbeResult
 from agent.probing.plan import PlannedProbe
 from agent.probing.visit import Visits
-
-SHOWN = 40
-"""Lines of a list that are told; the rest is counted."""
 
 
 class Verbs:
@@ -44,7 +42,7 @@ class Verbs:
         self._setup = setup
         self._clock = clock
         self._line = line
-        self._tell = tell
+        self._holding = Holding(parts.engine, parts.outbox, clock, tell)
         self._visits = Visits(clock)
         self._processes = processes
         self._leash = leash
@@ -55,11 +53,7 @@ class Verbs:
             "top": self._top,
             "probe": self._probe,
             "advise": self._advise,
-            "silence": self._silence,
-            "unsilence": self._unsilence,
-            "silences": self._silences,
-            "ack": self._ack,
-            "snooze": self._snooze,
+            **self._holding.works(),
             "explain": self._explain,
             "job": self._job,
         }
@@ -81,7 +75,7 @@ class Verbs:
                 for state in self._parts.scheduler.states()
             ],
         }
-        return Outcome(_shown(lines), data)
+        return Outcome(shown(lines), data)
 
     async def _top(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
         result = self._processes()
@@ -92,7 +86,7 @@ class Verbs:
         lines = [f"{figure(metric.value, metric.unit):>10}  {metric.labels['name']}" for metric in rows]
         title = f"{result.probe}, {duration(age)} ago" + (f": {result.error}" if result.error else "")
         data = {"time": result.time, "metrics": [msgspec.to_builtins(metric) for metric in result.metrics]}
-        return Outcome(_shown([title, *lines]), data)
+        return Outcome(shown([title, *lines]), data)
 
     async def _probe(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
         result = await self._visits.run(self._planned(str(args["name"])))
@@ -103,7 +97,7 @@ class Verbs:
             "time": result.time,
             "metrics": [msgspec.to_builtins(metric) for metric in result.metrics],
         }
-        return Outcome(_shown(lines), data, ok=result.status == "ok")
+        return Outcome(shown(lines), data, ok=result.status == "ok")
 
     async def _advise(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
         planned = self._planned(str(args["plugin"]))
@@ -112,7 +106,7 @@ class Verbs:
         if action not in known and len(known) == 1 and not about:  # the one that it has: `advise disk /var`
             action, about = next(iter(known)), action
         lines = await self._visits.ask(planned, action, about)
-        return Outcome(_shown(lines), {"action": action, "lines": lines[: 5 * SHOWN]})
+        return Outcome(shown(lines), {"action": action, "lines": lines[: 5 * SHOWN]})
 
     def _planned(self, name: str) -> PlannedProbe:
         planned = self._setup().planned
@@ -121,61 +115,13 @@ class Verbs:
                 return one
         raise CommandError("unknown_probe", f"no probe {name!r}; there are {', '.join(one.name for one in planned)}")
 
-    # -- holding back
-
-    async def _silence(self, args: Args, actor: str) -> Outcome:
-        match, seconds, reason = str(args["match"]), float(args["duration"]), str(args["reason"])
-        try:
-            silence, pairs = self._parts.engine.silence(match, seconds, actor, reason)
-        except ValueError as error:
-            raise CommandError("bad_arguments", str(error)) from error
-        self._tell(pairs)
-        held = sum(transition.kind == TransitionKind.MUTED for _, transition in pairs)
-        text = f"{silence.id}: {silence.match} is held back for {duration(seconds)}; {held} open incidents are"
-        return Outcome(text, {"silence": msgspec.to_builtins(silence), "incidents": [one.id for one, _ in pairs]})
-
-    async def _unsilence(self, args: Args, actor: str) -> Outcome:
-        silence_id = str(args["id"])
-        try:
-            pairs = self._parts.engine.unsilence(silence_id, actor)
-        except KeyError as error:
-            raise CommandError("unknown_silence", f"no silence {silence_id} holds") from error
-        self._tell(pairs)
-        return Outcome(f"{silence_id} has ended", {"incidents": [incident.id for incident, _ in pairs]})
-
-    async def _silences(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
-        silences, now = self._parts.engine.silences(), self._clock.now()
-        lines = [
-            f"{one.id}  {one.match}, {duration(one.until - now)} more, by {one.author}: {one.reason}"
-            for one in silences
-        ]
-        data = {"silences": [msgspec.to_builtins(one) for one in silences[: 5 * SHOWN]]}
-        return Outcome(_shown(lines) or "nothing is silenced", data)
-
-    async def _ack(self, args: Args, actor: str) -> Outcome:
-        incident_id = str(args["id"])
-        try:
-            pairs = self._parts.engine.acknowledge(incident_id, actor)
-        except KeyError as error:
-            raise CommandError("unknown_incident", f"no incident {incident_id} is open") from error
-        self._tell(pairs)
-        return Outcome(f"{incident_id}: {actor} looks after it" if pairs else f"{incident_id}: somebody does already")
-
-    async def _snooze(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
-        incident_id, seconds = str(args["id"]), float(args["duration"])
-        try:
-            self._parts.outbox.snooze(incident_id, seconds)
-        except KeyError as error:
-            raise CommandError("unknown_incident", f"no incident {incident_id} is open") from error
-        return Outcome(f"{incident_id}: no reminders for {duration(seconds)}")
-
     async def _explain(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
         name = str(args["threshold"])
         try:
             lines = self._parts.engine.explain(name)
         except KeyError as error:
             raise CommandError("unknown_threshold", f"no threshold {name!r} is on") from error
-        return Outcome(_shown(lines), {"lines": lines[: 5 * SHOWN]})
+        return Outcome(shown(lines), {"lines": lines[: 5 * SHOWN]})
 
     # -- doing
 
@@ -192,11 +138,6 @@ class Verbs:
         how = f"ended at its deadline of {known[name].timeout:g} s" if finished.code is None else _exit(finished.code)
         text = f"{name}: {how}, {figure(took, 'seconds')}\n{finished.output}".rstrip()
         return Outcome(text, {"exit": finished.code, "seconds": took}, ok=finished.code == 0)
-
-
-def _shown(lines: list[str]) -> str:
-    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "\n".join([*lines[:SHOWN], *more])
 
 
 def _incident(incident: Incident, now: float) -> str:

@@ -24,10 +24,18 @@ TAKEOVER_AFTER = 2.0
 LEVELS = {Severity.OK: 10.0, Severity.WARNING: 60.0, Severity.CRITICAL: 95.0}
 
 
+SHARE = 5
+"""Hosts that write into one channel, so that of what they write at once some is taken and not shown."""
+
+
+def channel(number: int) -> str:
+    return f"#c-{number // SHARE}"
+
+
 def slack_table(slack: FakeSlack, hosts: int) -> str:
-    """A channel for each host: what two writers do at once in one channel is not the question here."""
     routes = "".join(
-        f'[[slack.routes]]\nmatch = {{ host = "h-{number}" }}\nchannel = "#h-{number}"\n' for number in range(hosts)
+        f'[[slack.routes]]\nmatch = {{ host = "h-{number}" }}\nchannel = "{channel(number)}"\n'
+        for number in range(hosts)
     )
     return (
         f'[slack]\nbot_token = {{ env = "{TOKEN}" }}\nbase_url = "{slack.url}"\ntimeout = "2s"\n'
@@ -84,8 +92,8 @@ class Collector:
     def __init__(self, directory: Path, broker: str, slack: FakeSlack, table: str) -> None:
         self.directory = directory
         self.kills = 0
-        self._file = directory / "collector.toml"
-        self._file.write_text(
+        self.file = directory / "collector.toml"
+        self.file.write_text(
             f'[agent]\nstate_dir = "{directory}/collector"\n[mqtt]\nurl = "{broker}"\nreconnect_spread = "200ms"\n'
             f'[collector]\nlisten = "127.0.0.1:{free_port()}"\n{table}'
         )
@@ -94,7 +102,7 @@ class Collector:
 
     def start(self) -> None:
         with (self.directory / "collector.log").open("ab") as log:
-            command = [sys.executable, "-m", "agent", "collect", "-c", str(self._file)]
+            command = [sys.executable, "-m", "agent", "collect", "-c", str(self.file)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
 
     def kill(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.model import Severity
 from tests.fakes.slack import FakeSlack, Said
-from tests.handover.fleet import TAKEOVER_AFTER, TOKEN, Collector, Host, next_severity, slack_table
+from tests.handover.fleet import TAKEOVER_AFTER, TOKEN, Collector, Host, channel, next_severity, slack_table
 from tests.services import Mosquitto, eventually
 
 SETTLE = 420.0
@@ -27,6 +27,8 @@ class Verdict:
     changes: int = 0
     """How often a host took the pen or gave it away."""
     roots: int = 0
+    vanished: int = 0
+    """Posts that Slack took and did not show, since others were too close."""
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
@@ -35,7 +37,8 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"{self.incidents} incidents, {self.transitions} transitions, collector killed {self.kills} times, "
-            f"writer changed {self.changes} times: {self.roots} root messages, lost {len(self.lost)}, "
+            f"writer changed {self.changes} times: {self.roots} root messages, "
+            f"{self.vanished} posts taken and not shown, lost {len(self.lost)}, "
             f"doubled {len(self.doubled)}, stale {len(self.stale)}, calls inside a Retry-After {self.violations}"
         )
 
@@ -58,7 +61,8 @@ async def run(
     die = random.Random(seed)
     async with FakeSlack() as slack:
         os.environ[TOKEN] = slack.token
-        for name in ("#alerts", *(f"#h-{number}" for number in range(hosts))):
+        channels = sorted({channel(number) for number in range(hosts)})
+        for name in ("#alerts", *channels):
             slack.add_channel(name)
         table = slack_table(slack, hosts)
         collector = Collector(directory, broker.url, slack, table)
@@ -83,7 +87,7 @@ async def run(
             collector.kill()
         verdict.kills = kills
         verdict.violations = len(slack.violations)
-        _judge(fleet, slack, verdict)
+        _judge(fleet, slack, channels, verdict)
         await asyncio.gather(*(host.stop() for host in fleet))
     return verdict
 
@@ -117,11 +121,14 @@ async def _settle(fleet: list[Host], say: Callable[[str], None]) -> None:
             await asyncio.sleep(2)
 
 
-def _judge(fleet: list[Host], slack: FakeSlack, verdict: Verdict) -> None:
+def _judge(fleet: list[Host], slack: FakeSlack, channels: list[str], verdict: Verdict) -> None:
     roots: Counter[str] = Counter()
     shown: dict[str, Said] = {}
-    for host in fleet:
-        for said in slack._find(f"#{host.name}").said:
+    for name in channels:
+        for said in slack._find(name).said:
+            verdict.vanished += not said.shown
+            if not said.shown:
+                continue
             nonce = (said.metadata or {}).get("event_payload", {}).get("nonce", "")
             if said.thread_ts is None:
                 roots[nonce.split(".")[0]] += 1

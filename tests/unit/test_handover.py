@@ -36,6 +36,9 @@ class Outbox:
     def resume(self, *, gently: bool) -> None:
         self.told.append("resume")
 
+    def crowded(self, seconds: float) -> None:
+        assert seconds > 0
+
 
 @pytest.fixture
 def outbox() -> Outbox:

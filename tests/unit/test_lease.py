@@ -47,6 +47,19 @@ def test_the_next_leads_when_the_first_is_gone_or_does_not_deliver():
     assert lease.leads(112)
 
 
+def test_without_their_database_there_is_still_one_that_leads():
+    first, second = Lease("c1", 10.0), Lease("c2", 10.0)
+    for lease in (first, second):
+        lease.begin()
+        for name in ("c1", "c2"):
+            lease.heard(name, Heartbeat("online", session="s", routes="r"), 100)
+        lease.confirmed(100)
+    assert first.leads(101)
+    assert not second.leads(101)
+    second.heard("c1", Heartbeat("offline"), 101)
+    assert second.leads(101)
+
+
 def test_who_holds_no_lease_does_not_lead():
     lease = Lease("c1", 10.0)
     lease.begin()

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.collector.chatops.auditor import Auditor
+from agent.collector.chatops.custody import HERE, Custody
 from agent.collector.chatops.fanout import ANSWER_WITHIN, Fanout, States
 from agent.collector.chatops.grants import Rights
+from agent.collector.chatops.mine import Mine
 from agent.collector.chatops.plan import Plan, Planner
 from agent.collector.chatops.silences import Silenced, holding, listed
 from agent.collector.chatops.words import count_words
@@ -52,6 +54,11 @@ class Orders:
         self.planner = planner
         self.fanout = fanout
         self.auditor = auditor
+        self._mine: Mine | None = None
+
+    def keep(self, custody: Custody) -> None:
+        """From now on there are incidents of our own."""
+        self._mine = Mine(custody, self.planner)
 
     def note(self, order: Order, outcome: str, *, hosts: tuple[str, ...] = (), detail: str = "") -> None:
         other = f"asked by {order.asked_by}" if order.asked_by else ""
@@ -72,7 +79,10 @@ class Orders:
         """CommandError where it cannot be, or may not; nothing has been sent then."""
         if order.verb == "unsilence":
             return await self._unsilence(order, rights)
-        return await self.planner.plan(order.verb, order.words, rights, host=order.host, incident=order.incident)
+        mine = self._mine
+        host = (mine.host_of(order.verb, order.words) if mine else "") or order.host
+        plan = await self.planner.plan(order.verb, order.words, rights, host=host, incident=order.incident)
+        return plan if mine is None else mine.share(plan, order.words, rights)
 
     async def carry_out(
         self, order: Order, plan: Plan, progress: Progress | None = None, seconds: float = ANSWER_WITHIN
@@ -80,6 +90,8 @@ class Orders:
         """The final state of every host of the plan."""
         self.note(order, "accepted", hosts=plan.hosts)
         states: States = dict(plan.states)
+        if self._mine is not None:
+            states |= await self._mine.do(plan, order.names)
         if progress is not None:
             progress(plan, states)
         await self.fanout.run(
@@ -95,10 +107,13 @@ class Orders:
         return states
 
     async def silences(self, order: Order, rights: Rights, verb: str = "silences") -> list[Silenced]:
-        """What the hosts hold on which `verb` is granted, as they say it now."""
+        """What the hosts hold on which `verb` is granted, as they say it now, and what we hold."""
         plan = self.planner.on(verb, {}, self.planner.names(), rights)
         key = f"{order.key} silences"
-        return listed(await self.fanout.run("silences", plan.args, actor=order.actor, key=key, seconds=LOOK_WITHIN))
+        states = await self.fanout.run("silences", plan.args, actor=order.actor, key=key, seconds=LOOK_WITHIN)
+        if self._mine is not None:
+            states[HERE] = await self._mine.silences(rights, verb)
+        return listed(states)
 
     async def _unsilence(self, order: Order, rights: Rights) -> Plan:
         """The silence that was made at once on many hosts ends on all of them, under each host's own id."""
@@ -107,7 +122,8 @@ class Orders:
         if silence is None:
             raise CommandError("unknown_silence", f"no host that answers holds a silence {wanted}")
         args: dict[str, Args] = {host: {"id": number} for host, number in silence.ids.items()}
-        return Plan("unsilence", args, {})
+        own = {HERE: args.pop(HERE)} if HERE in args else {}
+        return Plan("unsilence", args, {}, own=own)
 
 
 def outcome_of(states: States) -> str:

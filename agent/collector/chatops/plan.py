@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
@@ -27,16 +27,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plan:
-    """`args` per host that is asked; `states` of those that are not worth asking; `left_out`: no grant for these."""
+    """`args` per host that is asked; `states` of those that are not worth asking; `left_out`: no grant for these.
+
+    `own` is what the collector does itself, in the place of a host or in its own name.
+    """
 
     verb: str
     args: Mapping[str, Args]
     states: States
     left_out: tuple[str, ...] = ()
+    own: Mapping[str, Args] = field(default_factory=dict)
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        return (*self.args, *self.states)
+        return (*self.args, *self.states, *self.own)
 
 
 class Planner:
@@ -57,7 +61,7 @@ class Planner:
         if verb in OF_AN_INCIDENT or str(args.get("match", "")).startswith("inc_"):
             owner = host or await self._owner(str(args.get("id") or args.get("match")))
             return self.on(verb, args, [owner], rights, exact=True)
-        return self.on(verb, args, self._matching(str(args.get("match", ""))), rights)
+        return self.on(verb, args, self.matching(str(args.get("match", ""))), rights)
 
     def on(self, verb: str, args: Args, hosts: Sequence[str], rights: Rights, *, exact: bool = False) -> Plan:
         """The same to each of `hosts`; CommandError("no_grant") where none of them may be asked."""
@@ -87,7 +91,7 @@ class Planner:
             raise CommandError("unknown_host", f"no host is called {words[0][:63]!r}; `hosts` lists them; {usage}")
         return hosts, words[1:]
 
-    def _matching(self, match: str) -> list[str]:
+    def matching(self, match: str) -> list[str]:
         """Every host that a silence's `host=glob` may mean; all, where it says nothing of hosts."""
         globs = [part.partition("=")[2].strip() for part in match.split(",") if part.strip().startswith("host=")]
         return [name for name in self.names() if all(fnmatchcase(name, glob) for glob in globs)]

@@ -126,6 +126,12 @@ class Reader:
         found = await self._rows(_INCIDENTS.where(incidents.c.id == incident))
         return _incident(found[0]) if found else None
 
+    async def open_of(self, threshold: str, metric: str) -> list[IncidentRow]:
+        """The open ones of this threshold about this metric, oldest first."""
+        table = incidents.c
+        query = _INCIDENTS.where(table.state == "open", table.threshold == threshold, table.metric == metric)
+        return [_incident(row) for row in await self._rows(query.order_by(table.id))]
+
     async def open_incidents(self) -> list[tuple[str, str, int, Severity]]:
         """(host, incident id, version, severity) of every open one."""
         query = (

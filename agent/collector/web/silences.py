@@ -26,7 +26,7 @@ STATUS = {"unknown_silence": 404, "no_grant": 404}
 
 
 async def silences(request: web.Request) -> web.Response:
-    """What the hosts hold, as they say it now."""
+    """What the hosts hold, as they say it now, and what the collector holds."""
     q.known(request.query)
     office = office_of(request)
     order = order_of("silences", (), "silences")

@@ -1,0 +1,137 @@
+"""What a host says of its messages, as the collector that writes for it takes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from agent.alerting.outbox import Outbox
+from agent.alerting.state import State
+from agent.collector.fleet import Fleet, Gone
+from agent.collector.herald import Herald
+from agent.collector.hostwatch import HostWatch
+from agent.collector.lease import Lease
+from agent.collector.live import Hub
+from agent.collector.store import IncidentRow
+from agent.config.schema import SlackRoute
+from agent.config.units import Duration
+from agent.model import Incident, Transition
+from agent.transport.wire import DeliveredMessage, DeliveriesMessage, Heartbeat
+from tests.fakes.clock import ManualClock
+from tests.unit.test_outbox import Recorder, incident
+
+HOUR = 3600
+ROUTES = (SlackRoute(channel="#alerts", remind_every=Duration(HOUR)),)
+
+
+class Reader:
+    """The database: it has every incident of these."""
+
+    def __init__(self, *incidents: Incident) -> None:
+        self._rows = {one.id: IncidentRow.of(one.host, one) for one in incidents}
+
+    async def incident(self, incident: str) -> IncidentRow | None:
+        return self._rows.get(incident)
+
+    async def open_of(self, threshold: str, metric: str) -> list[IncidentRow]:
+        del threshold, metric
+        return []
+
+
+class Scene:
+    """A host that has handed over, and the collector that writes for it."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.slack = Recorder(clock)
+        self.host = Outbox(State(None), Recorder(clock), clock, routes=ROUTES, on_change=self.say)
+        self.host.pause()
+        self.lease = Lease("c1", 1e9)
+        self.lease.begin()
+        self.lease.confirmed(0.0)
+        self.state = State(None)
+        self.watch, fleet = HostWatch(State(None), clock), Fleet(clock, Hub(), 45.0)
+        self.kept: list[tuple[str, int]] = []
+        reader = cast("Any", Reader(incident()))
+        self.herald = Herald(self.lease, reader, fleet, self.watch, clock, tell=self.tell, keep=self.keep)
+        self.herald.delivering = True
+        self.herald.outbox = Outbox(
+            self.state, self.slack, clock, routes=ROUTES, may=self.herald.may, on_change=self.herald.changed
+        )
+        self.work = asyncio.create_task(self.herald.run())
+
+    def say(self) -> None:
+        message = DeliveriesMessage(1, "web-1", self.clock.now(), tuple(self.host.shown()), self.lease.writer)
+        self.herald.deliveries("web-1", message)
+
+    def keep(self, incident: Incident, transition: Transition) -> None:
+        self.kept.append((incident.host, transition.version))
+
+    def tell(self, host: str, message: DeliveredMessage) -> None:
+        self.host.adopt(message.deliveries)
+
+
+@pytest.fixture
+async def scene(clock: ManualClock) -> AsyncIterator[Scene]:
+    made = Scene(clock)
+    yield made
+    made.work.cancel()
+    await asyncio.gather(made.work, return_exceptions=True)
+
+
+async def test_a_snooze_on_the_host_holds_at_once_for_who_writes(scene: Scene, clock: ManualClock) -> None:
+    scene.host.desire(incident())
+    await clock.advance(5)
+    assert scene.slack.whats == ["post"]
+    scene.host.snooze("inc_1", 10 * HOUR)
+    await clock.advance(9 * HOUR)
+    assert scene.slack.whats == ["post"]
+    await clock.advance(2 * HOUR)
+    assert scene.slack.whats == ["post", "reply reminded"]
+
+
+async def test_a_snooze_that_comes_while_a_reminder_is_posted_holds_too(scene: Scene, clock: ManualClock) -> None:
+    """That is when people ask for one."""
+    going, go = asyncio.Event(), asyncio.Event()
+    post = scene.slack.post
+
+    async def slow(*args: Any, **keys: Any) -> Any:
+        going.set()
+        await go.wait()
+        return await post(*args, **keys)
+
+    scene.host.desire(incident())
+    await clock.advance(5)
+    scene.slack.post = slow  # type: ignore[method-assign]
+    turning = asyncio.create_task(clock.advance(HOUR))
+    await going.wait()
+    scene.host.snooze("inc_1", 10 * HOUR)
+    go.set()
+    await turning
+    await clock.advance(8 * HOUR)
+    assert scene.slack.whats == ["post", "reply reminded"]
+    await clock.advance(2 * HOUR)
+    assert scene.slack.whats == ["post", "reply reminded", "reply reminded"]
+
+
+async def test_a_snooze_is_kept_by_who_writes(scene: Scene, clock: ManualClock) -> None:
+    """Its next process must not remind before the host has said so again."""
+    scene.host.desire(incident())
+    await clock.advance(5)
+    scene.host.snooze("inc_1", 10 * HOUR)
+    again = Outbox(scene.state, Recorder(clock), clock, routes=ROUTES)
+    [row] = again.shown("web-1")
+    assert row.snoozed_until == pytest.approx(clock.now() + 10 * HOUR)
+
+
+async def test_what_it_has_told_of_hosts_reaches_the_database_whoever_leads(scene: Scene) -> None:
+    """So that the one that leads can end it."""
+    scene.watch.look({"web-9": Gone("silent", 46.0)}, ())
+    scene.lease.heard("a", Heartbeat("online", session="s", delivers=True), 0.0)
+    scene.herald.tick()
+    assert scene.kept == [("web-9", 1)]
+    scene.watch.look({}, {"web-9"})
+    assert len(scene.watch.unsettled) == 2

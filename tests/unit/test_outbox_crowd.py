@@ -1,0 +1,137 @@
+"""Many hosts write into one channel at once: Slack answers that it has a post, and may not show it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.alerting.messenger import Posted
+from agent.alerting.outbox import Outbox
+from agent.alerting.state import State
+from agent.errors import RetryError, TokenError
+from agent.model import Incident, Severity, Transition
+from tests.fakes.clock import ManualClock, settle
+from tests.unit.test_outbox import NOW, Recorder, after
+
+HOSTS = 12
+
+
+class Crowded(Recorder):
+    """One channel, in which a post that comes within a second of another is taken and not shown."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.last = float("-inf")
+        self.taken = 0
+        self.shown: dict[str, tuple[str, str | None]] = {}
+
+    async def post(
+        self,
+        incident: Incident,
+        transition: Transition | None,
+        channel: str,
+        thread_ts: str | None,
+        nonce: str,
+        **keys: Any,
+    ) -> Posted:
+        posted = await super().post(incident, transition, channel, thread_ts, nonce, **keys)
+        self.taken += 1
+        last, self.last = self.last, self.clock.monotonic()
+        if self.last - last >= 0.95:
+            assert nonce not in self.shown, "it is there already"
+            self.shown[nonce] = posted.ts, thread_ts
+        return posted
+
+    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+        await super().find(channel, nonce, since, thread_ts)
+        ts, thread = self.shown.get(nonce, ("", None))
+        return Posted(channel, ts) if ts and thread == thread_ts else None
+
+    def roots(self) -> Counter[str]:
+        return Counter(nonce.split(".")[0] for nonce, (_, thread) in self.shown.items() if thread is None)
+
+
+@pytest.fixture
+def slack(clock: ManualClock) -> Crowded:
+    return Crowded(clock)
+
+
+@pytest.fixture
+async def hosts(clock: ManualClock, slack: Crowded) -> AsyncIterator[list[Outbox]]:
+    made = [Outbox(State(None), slack, clock) for _ in range(HOSTS)]
+    workers = [asyncio.create_task(outbox.run()) for outbox in made]
+    for outbox in made:
+        outbox.crowded(math.inf)
+    yield made
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
+def of_host(number: int) -> Incident:
+    warning = Severity.WARNING
+    return Incident(f"inc_{number}", f"web-{number}", "Disk", "disk.used_percent", warning, warning, NOW, NOW, NOW, 1)
+
+
+async def advance(clock: ManualClock, seconds: int) -> None:
+    for _ in range(seconds):
+        await clock.advance(1)
+
+
+async def test_all_are_shown_in_the_end_and_each_once(hosts: list[Outbox], slack: Crowded, clock: ManualClock) -> None:
+    opened = [of_host(number) for number in range(HOSTS)]
+    for outbox, incident in zip(hosts, opened, strict=True):
+        outbox.desire(incident)
+    await settle()
+    assert slack.taken == HOSTS
+    assert len(slack.shown) == 1
+    await advance(clock, 900)
+    assert slack.roots() == {incident.id: 1 for incident in opened}
+    for outbox, incident in zip(hosts, opened, strict=True):  # the rise mentions somebody, so it must be seen, too
+        outbox.desire(after(incident, Severity.CRITICAL))
+    await advance(clock, 900)
+    threads = {thread for _, thread in slack.shown.values() if thread is not None}
+    assert threads == {ts for ts, thread in slack.shown.values() if thread is None}
+    assert all(row.state == "delivered" for outbox in hosts for row in outbox.shown())
+
+
+async def test_who_writes_next_looks(hosts: list[Outbox], slack: Crowded, clock: ManualClock) -> None:
+    slack.last = clock.monotonic()
+    first, second = hosts[:2]
+    first.desire(of_host(0))
+    await settle()
+    await first.hold()
+    second.desire(of_host(0), told=first.shown()[0])
+    await settle()
+    assert slack.taken == 1
+    await advance(clock, 30)
+    assert slack.roots() == {"inc_0": 1}
+    first.adopt(second.shown())
+    assert first.shown() == second.shown()
+    assert first.shown()[0].state == "delivered"
+
+
+async def test_where_nobody_may_look_what_slack_says_must_do(
+    hosts: list[Outbox], slack: Crowded, clock: ManualClock
+) -> None:
+    hosts[0].desire(of_host(0))
+    await settle()
+    slack.errors = [RetryError("ratelimited", "", after=3), TokenError("missing_scope")]
+    await advance(clock, 60)
+    assert slack.whats == ["post", "find", "find"]
+    assert hosts[0].shown()[0].state == "delivered"
+
+
+async def test_alone_it_need_not_look(slack: Crowded, clock: ManualClock) -> None:
+    outbox = Outbox(State(None), slack, clock)
+    worker = asyncio.create_task(outbox.run())
+    outbox.desire(msgspec.structs.replace(of_host(0)))
+    await advance(clock, 30)
+    assert slack.whats == ["post"]
+    worker.cancel()
