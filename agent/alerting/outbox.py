@@ -101,9 +101,8 @@ class Outbox:
         if told is not None and row is not self._busy:  # what a call is about must not change under it
             row.adopt(told)
         self._weather.changed(row)
-        new = before is None and row.next() == "post" and not row.resolved  # or no longer muted
-        if new and not row.gathered and not self._held:
-            self._weather.opened(row)
+        if before is None and row.next() == "post" and not row.resolved:  # new, or no longer muted
+            self._weather.opened(row, held=self._held)
         row.urgent = row.urgent or urgent
         self._table.keep(row)
         self._wake.set()
@@ -343,6 +342,7 @@ class Outbox:
         if posted is None:  # looked for and not there: send it again
             self._agenda.unpark()
             row.state = "pending"
+            self._weather.missed(row)
             return
         if operation == "post" or (operation == "find" and row.doing == "post"):
             row.thread = self._table.thread(row)

@@ -44,6 +44,7 @@ class Weather:
         self._after, self._within = storm_after, storm_within
         self._host = host
         self._recent: dict[str, deque[float]] = {}
+        self._others: set[str] = set()
         self._storms = state.read("storm", Storm)
         self._down = state.read("outage", float).get("since")
         self._down_at = clock.monotonic() - max(0.0, clock.now() - (self._down or clock.now()))
@@ -57,8 +58,20 @@ class Weather:
         self._after, self._within = storm_after, storm_within
         self._recent = {channel: deque(times, maxlen=storm_after + 1) for channel, times in self._recent.items()}
 
-    def opened(self, row: Delivery) -> None:
-        """A new incident is to be told in the row's channel: by itself, or in a storm's thread."""
+    def opened(self, row: Delivery, *, held: bool = False) -> None:
+        """A new incident is to be told in the row's channel: by itself, or in a storm's thread. `held`: by another."""
+        if held:
+            self._others = {row.id, *(self._others & self._table.rows.keys())}
+        elif not row.gathered:
+            self._gather(row)
+
+    def missed(self, row: Delivery) -> None:
+        """It was looked for and is not there. What another should have told, and did not, opens for us only now."""
+        if row.id in self._others and row.next() == "post" and not row.resolved:
+            self.opened(row)
+        self._others.discard(row.id)
+
+    def _gather(self, row: Delivery) -> None:
         now = self._clock.now()
         storm = self._present(row.channel, now)
         if storm is None:

@@ -28,7 +28,7 @@ from agent.collector.store import HostRow, Reader, Store
 from agent.collector.web import make_app
 from agent.collector.web.app import SERVER
 from agent.config.schema import Config
-from agent.ending import end
+from agent.ending import GOODBYE, end
 from agent.errors import ConfigError, RefusedError, StoreError, UnavailableError
 from agent.systemd import Notifier
 from agent.transport import wire
@@ -164,7 +164,7 @@ class _Service:
             others = [group.create_task(work()) for work in works]
             await stop.wait()
             await self._speech.end()
-            await end([link])
+            await end([link], GOODBYE)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_COMMIT):
                     await self._ingest.idle()

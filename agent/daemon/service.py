@@ -21,7 +21,7 @@ from agent.daemon.parts import Identity, Parts, link, thresholds
 from agent.daemon.report import Report
 from agent.daemon.self_probe import Figure, SelfProbe, Vitals
 from agent.daemon.setup import Setup
-from agent.ending import end
+from agent.ending import GOODBYE, end
 from agent.model import Evidence, Incident, Metric, ProbeResult, Transition
 from agent.slack import picture
 from agent.slack.speaker import messenger
@@ -165,7 +165,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self._put_incidents()
-        await end(tasks)
+        await end(tasks, GOODBYE)
 
     async def _close(self) -> None:
         try:

@@ -9,6 +9,8 @@ from agent.slack.blocks import Message
 from agent.slack.text import escape
 
 MOST_LINES = 400
+LINE = 500
+"""Characters of a line, once escaped."""
 _PER_SECTION = 2800
 _ALL = 10_000
 """Characters of all sections together; a message takes about 13 000."""
@@ -28,6 +30,11 @@ def answer(title: str, lines: Sequence[str] = (), *, code: bool = False, buttons
         blocks.append({"type": "actions", "elements": list(buttons)})
     first = f": {escaped[0]}" if len(escaped) == 1 else ""
     return Message((escape(title, 300) + first)[:1500] if len(first) < 1000 else escape(title, 300), blocks)
+
+
+def fits(line: str) -> bool:
+    """Whether `answer` shows all of it."""
+    return len(escape(line, 5 * len(line) + 1)) <= LINE
 
 
 def button(text: str, action_id: str, value: str, style: str = "") -> dict[str, Any]:
@@ -54,7 +61,7 @@ def _portions(lines: Sequence[str]) -> tuple[list[str], int]:
 def _line(line: str, *, code: bool) -> str:
     """Never empty, as Slack takes no empty text; three backticks would end the columns."""
     indent = len(line) - len(line.lstrip(" "))
-    text = " " * min(indent, 20) + escape(line, 500)
+    text = " " * min(indent, 20) + escape(line, LINE)
     return (text.replace("```", "'''") if code else text) or " "
 
 

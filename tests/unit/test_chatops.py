@@ -205,6 +205,18 @@ def test_the_question_hides_no_host() -> None:
     """Twenty are named, and the others counted: nobody says yes to what is not said."""
     asked = question("U1", "job * x", [f"h{n}" for n in range(300)], "t", second=False)
     assert "h19 and 280 more" in str(asked.blocks)
+    asked = question("U1", "job * x", [f"{n:03}.{'x' * 40}.example.org" for n in range(300)], "t", second=True)
+    assert " more" in str(asked.blocks)
+    assert "…" not in str(asked.blocks)
+
+
+@pytest.mark.parametrize("padding", ["x" * 480, "&" * 120])
+def test_the_question_hides_no_argument(padding: str) -> None:
+    """What would be cut cannot be asked for."""
+    with pytest.raises(CommandError):
+        question("U1", f"job web-1 deploy note={padding} force=yes", ["web-1"], "t", second=True)
+    asked = question("U1", f"job web-1 deploy note={padding[:90]} force=yes", ["web-1"], "t", second=True)
+    assert "force=yes" in str(asked.blocks)
 
 
 # -- plans

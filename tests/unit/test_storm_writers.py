@@ -231,6 +231,33 @@ async def test_where_the_thread_is_gone_it_is_told_by_itself(
     assert slack.whats == ["find", "post", "post"]
 
 
+async def test_what_another_did_not_come_to_tell_makes_a_storm(
+    bench: Bench, clock: ManualClock, slack: Channel
+) -> None:
+    """It fell silent with all that opened while it wrote."""
+    await bench.outbox.hold()
+    opened = [await bench.desire(many(number, clock)) for number in range(30)]
+    bench.outbox.doubt()
+    bench.outbox.resume(gently=True)
+    await clock.advance(600)
+    assert {incident.id for incident in opened} < {incident.id for incident in slack.standing.values()}
+    assert {slack.where(incident.id) for incident in opened} == {slack.root}
+
+
+async def test_what_another_has_told_makes_no_storm(bench: Bench, clock: ManualClock, slack: Channel) -> None:
+    """Though a few are left to tell, and many opened meanwhile."""
+    await bench.outbox.hold()
+    opened = [await bench.desire(many(number, clock)) for number in range(30)]
+    slips = [DeliveryState(i.id, 1, "delivered", "Calerts", i.id, desired=1, open=True) for i in opened[:25]]
+    bench.outbox.adopt(slips)
+    await clock.advance(90)
+    bench.outbox.doubt()
+    bench.outbox.resume(gently=True)
+    await clock.advance(600)
+    assert [incident.id for incident in slack.standing.values()] == [incident.id for incident in opened[25:]]
+    assert set(slack.threads.values()) == {None}
+
+
 async def test_what_is_told_in_anothers_thread_makes_no_storm(bench: Bench, clock: ManualClock, slack: Channel) -> None:
     for number in range(20):
         slip = DeliveryState(f"inc_{number:04}", 0, "pending", desired=1, open=True, thread="9.9")

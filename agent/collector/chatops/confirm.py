@@ -17,12 +17,12 @@ import msgspec
 
 from agent.collector.chatops.request import CANCEL, CONFIRM
 from agent.errors import CommandError
-from agent.slack.answers import answer, button
+from agent.slack.answers import LINE, answer, button, fits
 from agent.slack.blocks import Message
 
 VALID = 120.0
 _HOSTS = 20
-"""Hosts that are named in the question; the others are counted."""
+"""Hosts at most that are named in the question."""
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -82,9 +82,13 @@ class Confirm:
 
 
 def question(user: str, text: str, hosts: Sequence[str], token: str, *, second: bool) -> Message:
-    """Are you sure? With the two buttons, of which any works once; with the name of who asks, where others see it."""
-    where = ", ".join(hosts[:_HOSTS]) + (f" and {len(hosts) - _HOSTS} more" if len(hosts) > _HOSTS else "")
-    lines = [text, f"on {where}", f"Within {VALID:g} s, and once."]
+    """Are you sure? With the two buttons, of which any works once; with the name of who asks, where others see it.
+
+    CommandError where `text` would be cut: nobody says yes to what they cannot read.
+    """
+    if not fits(text):
+        raise CommandError("bad_arguments", "this is too long to be asked for in Slack")
+    lines = [text, f"on {_where(hosts)}", f"Within {VALID:g} s, and once."]
     buttons = [button("Do it", CONFIRM, token, "danger"), button("Leave it", CANCEL, token)]
     if not second:
         return answer("Are you sure?", lines, buttons=buttons)
@@ -92,3 +96,12 @@ def question(user: str, text: str, hosts: Sequence[str], token: str, *, second: 
     told = f"<@{user}> asks for it; somebody else who may do it too must confirm it."  # an id: nothing to escape
     names = {"type": "context", "elements": [{"type": "mrkdwn", "text": told}]}
     return Message(made.text, [*made.blocks[:-1], names, made.blocks[-1]])
+
+
+def _where(hosts: Sequence[str]) -> str:
+    """As many by name as one line holds; the others are counted."""
+    named = list(hosts[:_HOSTS])
+    while len(", ".join(named)) > LINE - 50:
+        named.pop()
+    rest = len(hosts) - len(named)
+    return ", ".join(named) + (f" and {rest} more" if rest else "")

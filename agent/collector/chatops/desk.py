@@ -187,8 +187,8 @@ class Desk:
     async def _ask(self, request: Request, order: Order, plan: Plan) -> None:
         """Are you sure? For the asker alone; where it takes a second person, for everybody to see."""
         token = self._confirm.token(request.user, order.verb, tuple(order.words), order.text, self._clock.now())
-        self._orders.note(order, "confirm", hosts=plan.hosts)
         message = question(request.user, order.text, sorted(plan.hosts), token, second=self._confirm.second)
+        self._orders.note(order, "confirm", hosts=plan.hosts)
         if self._confirm.second:
             await Answer(self._mouth, request).finish(message)
         else:
