@@ -28,7 +28,7 @@ class Host:
         self.config = Config(agent=AgentConfig(host="web-1", state_dir=directory))
         shipper = SimpleNamespace(hear=lambda topic, _: self.heard.append(topic))
         self.intake = Intake(
-            cast("Any", SimpleNamespace(shipper=shipper)),
+            cast("Any", SimpleNamespace(shipper=shipper, engine=None, outbox=None)),
             Identity("web-1", "e1"),
             lambda: cast("Any", self),
             clock,
