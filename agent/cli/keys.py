@@ -108,6 +108,11 @@ def _unblock(arguments: argparse.Namespace) -> None:
         if believed := _believed(arguments, path):
             names = " and ".join(believed)
             raise TocsinError(f"keys unblock: what {names} signed could run again; revoke, and trust a new key later")
+        if lost := sorted(aside.name for aside in path.parent.glob(f"{path.name}.corrupt-*")):
+            raise TocsinError(
+                f"keys unblock: {', '.join(lost)}: nobody can read there which keys have signed; revoke all that were "
+                "ever trusted here, then move it away"
+            )
         print(_lower_floor(path, time.time()))
     except sqlite3.Error as error:
         raise TocsinError(f"{path}: {error}; stop the agent first, if it runs") from error

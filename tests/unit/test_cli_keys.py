@@ -102,6 +102,10 @@ def test_unblocked_only_by_root_and_with_no_key_that_ever_signed(
     trusted.write_text(f"revoked {lines[0]}\nrevoked {lines[1]}\n")
     with contextlib.closing(Journal.open(state / FILE, now)):
         assert "stop the agent first" in keys(*unblock)[1]
+    unread = state / f"{FILE}.corrupt-1"
+    unread.touch()
+    assert f"{unread.name}: nobody can read there which keys have signed" in keys(*unblock)[1]
+    unread.unlink()
     code, said = keys(*unblock)
     assert code == 0
     assert "trust a new key" in said
