@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +30,9 @@ class Gone(NamedTuple):
 
 DELIVERY = ("version", "state", "channel", "ts", "attempts", "error", "next_try")
 """What of a host's word about its messages is shown; the rest is for who writes next."""
+
+RETURN = 35.0
+"""Seconds after the broker is back in which hosts come back that were there before: 30, and the time of a connect."""
 
 MAX_PROBES = 1000
 MAX_INCIDENTS = 2000
@@ -78,6 +82,7 @@ class Fleet:
         self._hub = hub
         self._offline_after = offline_after
         self._since = clock.monotonic()
+        self._connected = float("-inf")
         self._hosts: dict[str, _Host] = {}
 
     # --- what is asked
@@ -115,6 +120,8 @@ class Fleet:
         found: dict[str, Gone] = {}
         for host in self._hosts.values():
             state, silence = self._state(host), max(0.0, self._clock.now() - host.last_seen)
+            if self._may_return(host):
+                continue
             if state == "offline":
                 found[host.name] = Gone("stopped" if host.stopped else "lost", silence)
             elif state == "unknown" and self._clock.monotonic() - (host.heard or self._since) > self._offline_after:
@@ -156,6 +163,14 @@ class Fleet:
             for incident, stored in found.get(name, {}).items():
                 host.incidents[incident] = max(stored, before.get(incident, stored), key=_version)
             self._publish(host)
+
+    def connected(self) -> None:
+        """We have the broker again, and so have the hosts soon: a fleet comes back over its `reconnect_spread`."""
+        self._connected = self._clock.monotonic()
+
+    def disconnected(self) -> None:
+        """The broker is gone, for hosts as for us: who else is cannot be known."""
+        self._connected = math.inf
 
     def heard(self, name: str) -> None:
         """A live (not a retained) message came from the host."""
@@ -258,6 +273,11 @@ class Fleet:
             now = self._clock.now()
             host = self._hosts[name] = _Host(name, now, now)
         return host
+
+    def _may_return(self, host: _Host) -> bool:
+        """Said to be gone by a will that the broker may have given at its own end, and not heard since it is back."""
+        since = self._clock.monotonic() - self._connected
+        return host.heard is not None and host.heard < self._connected and since < RETURN and not host.stopped
 
     def _state(self, host: _Host) -> State:
         if host.told == "offline":

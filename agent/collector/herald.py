@@ -92,6 +92,10 @@ class Herald:
             known.clear()
         self.outbox.release(lambda row: row.incident.metric != METRIC and not is_bulletin(row.incident))
         self.outbox.crowded(HANDING_OVER)
+        self._fleet.connected()
+
+    def disconnected(self) -> None:
+        self._fleet.disconnected()
 
     def may(self, row: Delivery) -> bool:
         """Whether a call about this row may begin now."""

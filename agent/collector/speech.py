@@ -126,6 +126,7 @@ class Speech:
                     await self._clock.sleep(self.lease.interval)
         finally:
             self._session = None
+            self.herald.disconnected()
 
     async def end(self) -> None:
         """Hand back what the hosts gave us, so that nobody need wait for our silence."""

@@ -256,3 +256,26 @@ def test_changed_hosts_are_handed_out_once(watched: Watched) -> None:
     assert watched.fleet.take_changed() == []
     watched.fleet.keep_changed([row])
     assert watched.fleet.take_changed() == [row]
+
+
+async def test_who_goes_with_the_broker_is_given_the_time_to_come_back(watched: Watched, clock: ManualClock) -> None:
+    """A broker gives all wills as it ends; that says nothing of hosts. Who goes later, or was gone, is gone at once."""
+    fleet = watched.fleet
+    fleet.connected()
+    watched.birth()
+    await clock.advance(1)
+    watched.will()
+    fleet.disconnected()
+    await clock.advance(300)
+    assert fleet.absent() == {}
+    fleet.connected()
+    await clock.advance(30)
+    assert fleet.absent() == {}
+    await clock.advance(6)
+    assert fleet.absent()["web-1"].how == "lost"
+    fleet.disconnected()
+    fleet.connected()
+    watched.birth(2)
+    assert fleet.absent() == {}
+    watched.will(2)
+    assert fleet.absent()["web-1"].how == "lost"

@@ -10,9 +10,11 @@ import pytest
 
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.messenger import Posted
+from agent.collector.fleet import Fleet
 from agent.collector.herald import Herald
 from agent.collector.hostwatch import HostWatch
 from agent.collector.lease import Lease
+from agent.collector.live import Hub
 from agent.config.schema import SlackRoute
 from agent.config.units import Duration
 from agent.errors import AmbiguousError, AnewError, RetryError
@@ -296,7 +298,8 @@ class Desk:
         self.lease = Lease("c1", 1e9)
         nothing = cast("Any", None)
         watch = HostWatch(bench.state, clock)
-        self.herald = Herald(self.lease, nothing, nothing, watch, clock, tell=lambda *_: None, keep=lambda *_: None)
+        fleet = Fleet(clock, Hub(), 45.0)
+        self.herald = Herald(self.lease, nothing, fleet, watch, clock, tell=lambda *_: None, keep=lambda *_: None)
         self.herald.outbox = bench.outbox
         self.herald.delivering = True
         bench.outbox._may = self.herald.may
