@@ -72,11 +72,12 @@ def configure(text: str, replace: tuple[str, str] = ("", "")) -> None:
 
 
 class Slack:
-    """Takes every call, says yes, and remembers method, bearer token and text."""
+    """Takes every call, says yes, and remembers method, bearer token and text; its history has all that was posted."""
 
     def __init__(self, port: int) -> None:
         self.calls: list[tuple[str, str, str]] = []
         calls = self.calls
+        shown: list[dict[str, object]] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -84,9 +85,10 @@ class Slack:
                 method = self.path.rsplit("/", 1)[-1]
                 token = self.headers.get("Authorization", "")
                 calls.append((method, token, urllib.parse.unquote_plus(body)))
-                answer = json.dumps(
-                    {"ok": True, "channel": "C1", "ts": f"{len(calls)}.000100", "messages": []}
-                ).encode()
+                ts = f"{len(calls)}.000100"
+                if method == "chat.postMessage":
+                    shown.append({"ts": ts, "metadata": json.loads(body).get("metadata")})
+                answer = json.dumps({"ok": True, "channel": "C1", "ts": ts, "messages": shown}).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(answer)))
