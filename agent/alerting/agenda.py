@@ -68,6 +68,8 @@ class Agenda:
         earliest = max(self._parked, self._not_before.get(row.id, 0.0))
         if operation == "edit" and not row.urgent:
             earliest = max(earliest, self._called.get(row.id, now - DEBOUNCE) + DEBOUNCE)
+        if operation == "look":
+            earliest = max(earliest, self._called.get(row.id, now - LOOK_AFTER) + LOOK_AFTER)
         if operation == "post" and row.gathered:
             thread, storm = self._table.thread(row), self._table.rows.get(row.bulletin)
             if not thread and storm is not None and storm.state != "dead":
@@ -95,8 +97,6 @@ class Agenda:
         self._not_before.pop(row.id, None)
         if again:
             self._not_before.clear()
-        if row.unseen is not None:
-            self._not_before[row.id] = self._clock.monotonic() + LOOK_AFTER
 
     def looked(self, row: Delivery, *, seen: bool) -> None:
         """What Slack has taken and not shown is told again; others have posted at once, so not all at once again."""

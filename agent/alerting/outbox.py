@@ -265,7 +265,7 @@ class Outbox:
 
     def _allowed(self, row: Delivery, operation: Operation) -> bool:
         """Whether we are the one to do this now."""
-        return self._may(row) and (not self._held or (operation == "edit" and is_bulletin(row.incident)))
+        return self._may(row) and (not self._held or (operation in ("edit", "look") and is_bulletin(row.incident)))
 
     def _channel(self, row: Delivery, operation: Operation) -> str:
         if operation in ("edit", "reply", "look") or (operation == "find" and row.doing == "reply"):

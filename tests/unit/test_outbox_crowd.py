@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
 import pytest
 
+from agent.alerting.bulletin import is_bulletin
 from agent.alerting.messenger import Posted
 from agent.alerting.outbox import Outbox
 from agent.alerting.state import State
+from agent.config.schema import SlackRoute
 from agent.errors import RetryError, TokenError
 from agent.model import Incident, Severity, Transition
 from tests.fakes.clock import ManualClock, settle
@@ -128,10 +129,49 @@ async def test_where_nobody_may_look_what_slack_says_must_do(
     assert hosts[0].shown()[0].state == "delivered"
 
 
+async def test_held_it_looks_for_its_storm_alone_and_keeps_it_true(slack: Crowded, clock: ManualClock) -> None:
+    """Nobody else may edit that; what waits for a look must not keep it from being edited."""
+    outbox = Outbox(State(None), slack, clock, storm_after=2)
+    outbox.crowded(math.inf)
+    worker = asyncio.create_task(outbox.run())
+    opened = [of_host(number) for number in range(4)]
+    for incident in opened:
+        outbox.desire(incident)
+    storm = next(row for row in outbox._rows.values() if is_bulletin(row.incident))
+    while not storm.ts:
+        await clock.advance(0.1)
+    assert storm.unseen is not None
+    await outbox.hold()
+    for incident in opened:
+        outbox.desire(after(incident, None))
+    await advance(clock, 60)
+    assert storm.unseen is None
+    assert (storm.incident.state, storm.delivered) == ("resolved", storm.incident.version)
+    worker.cancel()
+
+
+async def test_a_success_elsewhere_hastens_no_look(slack: Crowded, clock: ManualClock) -> None:
+    """What was taken a moment ago may not be in the history yet, and would be told twice."""
+    outbox = Outbox(State(None), slack, clock, routes=(SlackRoute(match={"host": "web-1"}, channel="#other"),))
+    outbox.crowded(math.inf)
+    worker = asyncio.create_task(outbox.run())
+    slack.errors = [RetryError("unreachable")]
+    outbox.desire(of_host(1))
+    await clock.advance(0.4)
+    outbox.desire(of_host(0))
+    await clock.advance(1.2)
+    assert slack.whats == ["post", "post", "post"]
+    await advance(clock, 5)
+    posted = {channel: at for what, at, channel in slack.calls if what == "post"}
+    looked = [at for what, at, _ in slack.calls if what == "find"]
+    assert min(looked) >= posted["#alerts"] + 2
+    worker.cancel()
+
+
 async def test_alone_it_need_not_look(slack: Crowded, clock: ManualClock) -> None:
     outbox = Outbox(State(None), slack, clock)
     worker = asyncio.create_task(outbox.run())
-    outbox.desire(msgspec.structs.replace(of_host(0)))
+    outbox.desire(of_host(0))
     await advance(clock, 30)
     assert slack.whats == ["post"]
     worker.cancel()
