@@ -32,7 +32,7 @@ DELIVERY = ("version", "state", "channel", "ts", "attempts", "error", "next_try"
 """What of a host's word about its messages is shown; the rest is for who writes next."""
 
 RETURN = 35.0
-"""Seconds after the broker is back in which hosts come back that were there before: 30, and the time of a connect."""
+"""Seconds with a broker in which hosts come back to it: 30, and the time of a connect."""
 
 MAX_PROBES = 1000
 MAX_INCIDENTS = 2000
@@ -50,7 +50,9 @@ class _Latest(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class _Host:
-    """`told` is what birth or will said last, `heard` the monotonic time of the last live message."""
+    """`told` is what birth or will said last, `heard` the monotonic time of the last live message, `missed` how long we
+    had the broker since then, but for the present connection.
+    """
 
     name: str
     first_seen: float
@@ -63,6 +65,7 @@ class _Host:
     labels: Labels = dataclasses.field(default_factory=dict)
     health: dict[str, Any] | None = None
     heard: float | None = None
+    missed: float = 0.0
     changed: bool = False
     published: dict[str, Any] = dataclasses.field(default_factory=dict)
     latest: dict[str, _Latest] = dataclasses.field(default_factory=dict)
@@ -82,7 +85,7 @@ class Fleet:
         self._hub = hub
         self._offline_after = offline_after
         self._since = clock.monotonic()
-        self._connected = float("-inf")
+        self._connected = math.inf
         self._hosts: dict[str, _Host] = {}
 
     # --- what is asked
@@ -170,6 +173,8 @@ class Fleet:
 
     def disconnected(self) -> None:
         """The broker is gone, for hosts as for us: who else is cannot be known."""
+        for host in self._hosts.values():
+            host.missed = host.missed + self._waited if self._missing(host) else 0.0
         self._connected = math.inf
 
     def heard(self, name: str) -> None:
@@ -275,9 +280,18 @@ class Fleet:
         return host
 
     def _may_return(self, host: _Host) -> bool:
-        """Said to be gone by a will that the broker may have given at its own end, and not heard since it is back."""
-        since = self._clock.monotonic() - self._connected
-        return host.heard is not None and host.heard < self._connected and since < RETURN and not host.stopped
+        """Not heard since we have the broker: a will may have been given at the broker's own end, also one of a time
+        when we were not there. Over several connections, or one that breaks again and again would hide who is gone.
+        """
+        return self._missing(host) and host.missed + self._waited < RETURN and not host.stopped
+
+    def _missing(self, host: _Host) -> bool:
+        return host.heard is None or host.heard < self._connected
+
+    @property
+    def _waited(self) -> float:
+        """Seconds of the present connection."""
+        return max(0.0, self._clock.monotonic() - self._connected)
 
     def _state(self, host: _Host) -> State:
         if host.told == "offline":

@@ -61,6 +61,8 @@ class Herald:
         self._succession = Succession(reader, watch, clock, self._go_on)
         self.outbox: Outbox
         self.delivering = False
+        self._unwritten: dict[str, Incident] = {}
+        """What there is to say of hosts that are gone, on its way into the database."""
         self._ours: set[str] = set()
         self._slips: dict[str, dict[str, DeliveryState]] = {}
         self._told: dict[str, dict[str, DeliveryState]] = {}
@@ -82,6 +84,9 @@ class Herald:
         """The database has this version."""
         if incident.metric == METRIC:
             self._watch.settled(incident.id, incident.version)
+            waits = self._unwritten.get(incident.id)
+            if waits is not None and waits.version == incident.version:
+                self.outbox.desire(self._unwritten.pop(incident.id))
         elif incident.host in self._ours:
             self._show(incident)
 
@@ -119,7 +124,10 @@ class Herald:
                 group.create_task(work())
 
     def tick(self) -> None:
-        """Once a second: which hosts are gone, and what of that the database has not got yet."""
+        """Once a second: which hosts are gone; what has waited for the database until now is told without it."""
+        for incident in self._unwritten.values():
+            self.outbox.desire(incident)
+        self._unwritten.clear()
         self._succession.look(leads=self._lease.leads(self._clock.monotonic()))
         if self._succession.ready:
             self.moved(self._watch.look(self._fleet.absent(), self._fleet.present()))
@@ -127,9 +135,11 @@ class Herald:
             self._keep(*pair)
 
     def moved(self, pairs: Iterable[Pair]) -> None:
-        """What there is to say of hosts that are gone has changed."""
+        """What there is to say of hosts that are gone has changed. The database has it first, if it can: should we end
+        in this moment, who leads next would not know of it and tell it a second time.
+        """
         for incident, transition in pairs:
-            self.outbox.desire(incident)
+            self._unwritten[incident.id] = incident
             self._keep(incident, transition)
 
     def _go_on(self, incidents: Iterable[Incident]) -> None:

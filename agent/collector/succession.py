@@ -3,8 +3,8 @@
 For a moment several may believe that they lead: one that has just come and has not heard the others yet, or one whose
 last heartbeat was answered before it was cut off. Two incidents about one host may come of it, each with its message:
 whoever leads finds both in the database at its next look, and ends both when the host is back. Where two end the same
-one, its version is the same, and so is what they make of its message. What one has told and was killed before it was in
-the database, it brings there when it is back itself.
+one, its version is the same, and so is what they make of its message. What one has told while the database did
+not answer, and was killed before that, it brings there when it is back itself.
 """
 
 from __future__ import annotations

@@ -279,3 +279,38 @@ async def test_who_goes_with_the_broker_is_given_the_time_to_come_back(watched: 
     assert fleet.absent() == {}
     watched.will(2)
     assert fleet.absent()["web-1"].how == "lost"
+
+
+async def test_a_collector_that_starts_with_the_broker_gives_hosts_the_same_time(
+    watched: Watched, clock: ManualClock
+) -> None:
+    """The wills that the broker has kept, of a time when we were not there, say as little; neither does our wait."""
+    fleet = watched.fleet
+    fleet.restore([HostRow("web-1", 1.0, 2.0, "online", EPOCH, 7), HostRow("web-2", 1.0, 2.0, "online", EPOCH, 7)])
+    await clock.advance(300)  # the broker is away
+    fleet.connected()
+    watched.will(7, retain=True)
+    await clock.advance(30)
+    assert fleet.absent() == {}
+    await clock.advance(6)
+    assert {name: gone.how for name, gone in fleet.absent().items()} == {"web-1": "lost", "web-2": "silent"}
+
+
+async def test_a_connection_that_breaks_again_and_again_hides_nobody(watched: Watched, clock: ManualClock) -> None:
+    """The time to come back is that with a broker, over all connections since the host was heard."""
+    fleet = watched.fleet
+    fleet.connected()
+    watched.birth()
+    watched.will()
+    for _ in range(3):
+        fleet.disconnected()
+        await clock.advance(100)
+        fleet.connected()
+        assert fleet.absent() == {}
+        await clock.advance(15)
+    assert fleet.absent()["web-1"].how == "lost"
+    watched.birth(2)
+    fleet.disconnected()
+    fleet.connected()
+    await clock.advance(30)
+    assert fleet.absent() == {}

@@ -135,3 +135,42 @@ async def test_what_it_has_told_of_hosts_reaches_the_database_whoever_leads(scen
     assert scene.kept == [("web-9", 1)]
     scene.watch.look({}, {"web-9"})
     assert len(scene.watch.unsettled) == 2
+
+
+async def leads(scene: Scene) -> None:
+    """Connected, and it tells of hosts that are gone."""
+    scene.herald.connected()
+    scene.herald.tick()
+    await scene.clock.advance(0)
+
+
+async def test_what_is_told_of_hosts_is_in_the_database_first(scene: Scene, clock: ManualClock) -> None:
+    """Or who leads next, if we die in that moment, would tell it a second time."""
+    await leads(scene)
+    scene.herald.moved(pairs := scene.watch.look({"web-9": Gone("silent", 46.0)}, ()))
+    await clock.advance(0.5)
+    assert (scene.kept, scene.slack.whats) == ([("web-9", 1)], [])
+    scene.herald.committed(pairs[0][0])
+    await clock.advance(0.1)
+    assert scene.slack.whats == ["post"]
+
+
+async def test_a_database_that_does_not_answer_holds_nothing_back(scene: Scene, clock: ManualClock) -> None:
+    await leads(scene)
+    scene.herald.moved(scene.watch.look({"web-9": Gone("silent", 46.0)}, ()))
+    scene.herald.tick()
+    await clock.advance(0.1)
+    assert scene.slack.whats == ["post"]
+
+
+async def test_a_late_commit_tells_nothing_again(scene: Scene, clock: ManualClock) -> None:
+    """Also where the outbox has forgotten by then what was over."""
+    await leads(scene)
+    scene.herald.moved(pairs := scene.watch.look({"web-9": Gone("silent", 46.0)}, ()))
+    scene.herald.tick()
+    await clock.advance(0.1)
+    scene.herald.outbox.drop(lambda row: True)
+    scene.herald.committed(pairs[0][0])
+    scene.herald.tick()
+    await clock.advance(0.1)
+    assert scene.slack.whats == ["post"]
