@@ -310,30 +310,6 @@ async def test_bad_url_is_clear(url):
     assert url in await last_error(link_to(url))
 
 
-async def test_a_packet_without_bounds_is_not_received():
-    """A broker in wrong hands may say that 200 MiB follow; a host that takes them is killed by its own bound."""
-    taken = 0
-
-    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal taken
-        await reader.readuntil(b"big")  # the end of CONNECT: its identifier
-        writer.write(b"\x20\x02\x00\x00" + b"\x30" + b"\x80\x80\x80\x64")  # CONNACK, PUBLISH of 200 MiB
-        with contextlib.suppress(ConnectionError):
-            while taken < 200 * 2**20:
-                writer.write(bytes(2**20))
-                await writer.drain()
-                taken += 2**20
-
-    server = await asyncio.start_server(flood, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        config = MqttConfig(url=f"mqtt://127.0.0.1:{port}")
-        link = Link(config, identifier="big", subscriptions=(), clock=SystemClock(), backoff=QUICK, max_inbox=4 * 2**20)
-        async with Talk(link).running() as talk:
-            await eventually(lambda: len(talk.sessions) >= 2 or taken >= 100 * 2**20, "it is given up, or taken")
-    assert taken < 100 * 2**20
-
-
 async def test_closing_server_is_noticed_at_once():
     """A server that closes without an answer ends the try at once, with a hint."""
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
