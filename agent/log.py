@@ -40,7 +40,8 @@ class LineFormatter(logging.Formatter):
         parts += [f"{key}={_quoted(value)}" for key, value in vars(record).items() if key not in _KNOWN]
         lines = [" ".join(parts).replace("\n", "\\n")]
         if record.exc_info:
-            lines += [f"  {line}" for line in self.formatException(record.exc_info).splitlines()]
+            told = self.formatException(record.exc_info).split("\n")  # an error may say what a stranger has sent
+            lines += [f"  {_CONTROL.sub(_spelled, line)}" for line in told]
         lines = [_TOKEN.sub("xox…", line) for line in lines]
         if self._journal:
             prefix = next((f"<{number}>" for level, number in _PRIORITIES if record.levelno >= level), "<7>")

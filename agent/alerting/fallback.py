@@ -117,8 +117,13 @@ async def _pipe(argv: tuple[str, ...], text: str) -> None:
 
 def _post(url: str, text: str) -> None:
     import urllib.request  # noqa: PLC0415 - most never need it
+    from http.client import HTTPException  # noqa: PLC0415
 
     body = msgspec.json.encode({"text": text})
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own setting
-    with urllib.request.urlopen(request, timeout=DEADLINE / 2) as answer:  # noqa: S310
-        answer.read(1000)
+    headers = {"Content-Type": "application/json"}
+    try:
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - our own setting
+        with urllib.request.urlopen(request, timeout=DEADLINE / 2) as answer:  # noqa: S310
+            answer.read(1000)
+    except (ValueError, HTTPException) as error:  # they quote the address, which is the secret
+        raise OSError(f"the webhook's address is none, or no HTTP is spoken there ({type(error).__name__})") from None

@@ -203,9 +203,9 @@ class Outbox:
         self._weather.changed(*back)
         self._wake.set()
 
-    def knows(self, incident: str, version: int) -> bool:
-        """Whether this version, or a later one, has been desired."""
-        return incident in self._rows and self._rows[incident].incident.version >= version
+    def desired(self, incident: str) -> Incident | None:
+        """As it should be shown; None where none of this id has been desired."""
+        return row.incident if (row := self._rows.get(incident)) is not None else None
 
     def release(self, others: Callable[[Delivery], bool]) -> None:
         """Another writes for these now. They are kept for when they come back, and for the storms they belong to."""

@@ -18,6 +18,11 @@ NOBODY = "-"
 JITTER = 0.3
 """Share of `silence` at most that a host waits beyond it, so that a fleet does not begin to write as one."""
 
+ALONE = 600.0
+"""Seconds for which a collector that did not do its work is not given the turn again."""
+MOST = 16
+"""Collectors that are listened to at a time; what says it is one more is somebody who plays many."""
+
 Mode = Literal["auto", "direct", "collector"]
 
 
@@ -49,6 +54,7 @@ class Turn:
         self._silence = silence
         self._beats: dict[str, Beat] = {}
         self._trusted_until = self._patience(now)
+        self._alone_until = float("-inf")
 
     def reload(self, mode: Mode, silence: float) -> None:
         """Another configuration. `silence` only grows: the collector's lease may still be as long as it was."""
@@ -56,6 +62,10 @@ class Turn:
 
     def heard(self, name: str, session: str, now: float, *, delivers: bool) -> None:
         """A heartbeat; `delivers` is False where that collector has no Slack, or cannot write at present."""
+        if name not in self._beats and len(self._beats) >= MOST:
+            self._beats = {known: beat for known, beat in self._beats.items() if now - beat.at <= self._silence}
+            if len(self._beats) >= MOST:
+                return
         self._beats[name] = Beat(session, delivers, now)
         if self.current == writer(name, session):
             self._trusted_until = self._patience(now)
@@ -69,6 +79,10 @@ class Turn:
         if beat is not None and not beat.delivers and self.current == writer(name, beat.session):
             self._trusted_until = float("-inf")
 
+    def distrust(self, now: float) -> None:
+        """Whoever has the turn says that it writes, and does not."""
+        self._alone_until = now + ALONE
+
     def take(self, new: str, now: float) -> None:
         """`new` writes from now on."""
         self.current = new
@@ -76,7 +90,7 @@ class Turn:
 
     def wanted(self, now: float) -> str:
         """Who should write: the present one for as long as it can, else the first by name that delivers."""
-        if self.mode == "direct":
+        if self.mode == "direct" or (self.mode == "auto" and now < self._alone_until):
             return self._alone(now)
         living = sorted(
             writer(name, beat.session)
@@ -96,7 +110,7 @@ class Turn:
     def until(self, now: float) -> float | None:
         """The first moment after `now` at which `wanted` may change by time alone."""
         ends = [beat.at + self._silence for beat in self._beats.values()]
-        return min((end for end in (*ends, self._trusted_until) if end > now), default=None)
+        return min((end for end in (*ends, self._trusted_until, self._alone_until) if end > now), default=None)
 
     def _alone(self, now: float) -> str:
         """The host; but a collector that has written until now hears of it first, and has the time to end its call."""

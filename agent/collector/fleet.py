@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
@@ -14,6 +15,8 @@ from agent.collector.live import Hub, LiveEvent
 from agent.collector.store import HostRow, IncidentRow, Received
 from agent.model import Incident, Labels, Severity
 from agent.transport import wire
+
+log = logging.getLogger(__name__)
 
 State = Literal["online", "offline", "unknown"]
 
@@ -34,6 +37,10 @@ DELIVERY = ("version", "state", "channel", "ts", "attempts", "error", "next_try"
 RETURN = 35.0
 """Seconds with a broker in which hosts come back to it: 30, and the time of a connect."""
 
+MAX_HOSTS = 20_000
+"""Remembered; who can say anything on any topic must not fill our memory with names."""
+MAX_LATEST, ALL_LATEST = 4 * 1024 * 1024, 256 * 1024 * 1024
+"""Bytes of the newest runs that are kept, of one host and of all."""
 MAX_PROBES = 1000
 MAX_INCIDENTS = 2000
 """Of one host, remembered; the oldest are forgotten first, the database has them all."""
@@ -69,6 +76,7 @@ class _Host:
     changed: bool = False
     published: dict[str, Any] = dataclasses.field(default_factory=dict)
     latest: dict[str, _Latest] = dataclasses.field(default_factory=dict)
+    size: int = 0
     incidents: dict[str, tuple[int, Severity | None]] = dataclasses.field(default_factory=dict)
     deliveries: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
@@ -87,6 +95,8 @@ class Fleet:
         self._since = clock.monotonic()
         self._connected = math.inf
         self._hosts: dict[str, _Host] = {}
+        self._size = 0
+        self._full = False
 
     # --- what is asked
 
@@ -276,7 +286,12 @@ class Fleet:
         host = self._hosts.get(name)
         if host is None:
             now = self._clock.now()
-            host = self._hosts[name] = _Host(name, now, now)
+            host = _Host(name, now, now)
+            if len(self._hosts) < MAX_HOSTS:
+                self._hosts[name] = host
+            elif not self._full:
+                self._full = True
+                log.error("too many hosts, more are not shown", extra={"hosts": MAX_HOSTS, "next": name})
         return host
 
     def _may_return(self, host: _Host) -> bool:
@@ -330,6 +345,10 @@ class Fleet:
                 return
         elif not _newer(envelope, latest, host.epoch):
             return
+        more = len(payload) - (0 if latest is None else len(latest.payload))
+        if host.size + more > MAX_LATEST or self._size + more > ALL_LATEST:
+            return
+        host.size, self._size = host.size + more, self._size + more
         host.latest[envelope.probe] = _Latest(envelope.epoch, envelope.seq, envelope.time, payload)
         if self._hub.listeners:
             self._hub.publish(LiveEvent("sample", sample_data(envelope)))

@@ -147,13 +147,13 @@ class Herald:
         ids = set()
         for incident in incidents:
             ids.add(incident.id)
-            self.outbox.desire(incident, told=None if self.outbox.knows(incident.id, 0) else doubtful(incident))
+            self.outbox.desire(incident, told=None if self.outbox.desired(incident.id) else doubtful(incident))
         self.outbox.doubt(lambda row: row.id in ids)
 
     def _accept(self, host: str, rows: Iterable[DeliveryState]) -> None:
         self._ours.add(host)
         self._told.pop(host, None)
-        slips = self._slips[host] = {slip.incident: slip for slip in rows}
+        slips = self._slips[host] = {slip.incident: slip for slip in rows if not self._of_another(host, slip.incident)}
         self.outbox.drop(lambda row: _of(row, host) and row.id not in slips)  # what it does not list any more is over
         self.outbox.adopt(tuple(slips.values()))
         self._missing.set()
@@ -166,7 +166,14 @@ class Herald:
             self._told.pop(host, None)
             self.outbox.release(lambda row: _of(row, host))
 
+    def _of_another(self, host: str, incident: str) -> bool:
+        """A host speaks of its own incidents, whatever ids it names."""
+        known = self.outbox.desired(incident)
+        return known is not None and known.host != host
+
     def _show(self, incident: Incident) -> None:
+        if self._of_another(incident.host, incident.id):
+            return
         self.outbox.desire(incident, told=self._slips.get(incident.host, {}).get(incident.id))
 
     async def _fetch(self) -> None:
@@ -184,8 +191,8 @@ class Herald:
 
     async def _fetch_one(self, host: str, slip: DeliveryState) -> None:
         over = not slip.open and slip.state in ("delivered", "dead")
-        stale = self.outbox.knows(slip.incident, 0)  # from when we wrote for this host before
-        if (over and not stale) or self.outbox.knows(slip.incident, slip.desired):
+        known = self.outbox.desired(slip.incident)  # perhaps from when we wrote for this host before
+        if known.version >= slip.desired if known else over:
             return
         row = await self._reader.incident(slip.incident)
         if row is not None and row.host == host and host in self._ours:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import logging
 import re
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import uvloop
 from aiohttp import web
@@ -27,6 +28,7 @@ from agent.collector.stats import Stats
 from agent.collector.store import HostRow, Reader, Store
 from agent.collector.web import make_app
 from agent.collector.web.app import SERVER
+from agent.collector.web.connections import CONNECTIONS
 from agent.config.schema import Config
 from agent.ending import GOODBYE, end
 from agent.errors import ConfigError, RefusedError, StoreError, UnavailableError
@@ -147,7 +149,7 @@ class _Service:
             if ready is not None:
                 ready(Collector(url, self._store.reader, self._fleet, self._hub, self._stats, self._office))
             self._notifier.ready()
-            await self._work(stop)
+            await self._work(stop, functools.partial(app[CONNECTIONS].run, runner))
         finally:
             self._notifier.stopping()
             self._hub.close()
@@ -157,10 +159,10 @@ class _Service:
             await self._store.aclose()
         log.info("collector stopped")
 
-    async def _work(self, stop: asyncio.Event) -> None:
+    async def _work(self, stop: asyncio.Event, tidy: Callable[[], Coroutine[None, None, None]]) -> None:
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._link.run(self._session))
-            works = (self._stored, self._watch, self._feed, self._speech.run, self._office.run)
+            works = (self._stored, self._watch, self._feed, self._speech.run, self._office.run, tidy)
             others = [group.create_task(work()) for work in works]
             await stop.wait()
             await self._speech.end()

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MARGIN = 0.05
 """Seconds after the moment at which a turn may end until we look: a clock's grain must not make us miss it."""
+ANSWER_WITHIN, LOOK_EVERY = 30.0, 5.0
+"""Seconds that a collector has to say a word about an incident that is to be told; and between two looks at that."""
 FACT = ("turn", "writer")
 
 
@@ -50,6 +52,8 @@ class Handover:
         self._version = version("tocsin")
         self._routes = _routes(config)
         self._others: set[str] = set()
+        self._answered: set[str] = set()
+        self._unanswered: dict[str, float] = {}
         self._news = asyncio.Event()
 
     @property
@@ -68,12 +72,34 @@ class Handover:
         while True:
             self._news.clear()
             now = self._clock.monotonic()
+            self._look_after(now)
             wanted = self._turn.wanted(now)
             if wanted != self._turn.current:
                 await self._pass_to(wanted)
                 continue
             until = self._turn.until(now - MARGIN)
-            await wake_or_sleep(self._news, self._clock, None if until is None else until + MARGIN - now)
+            pauses = [LOOK_EVERY] if self._led else []
+            pauses += [] if until is None else [until + MARGIN - now]
+            await wake_or_sleep(self._news, self._clock, min(pauses, default=None))
+
+    @property
+    def _led(self) -> bool:
+        """Whether a collector writes, and we could."""
+        return self._turn.current not in (SELF, NOBODY) and self._routes != ""
+
+    def _look_after(self, now: float) -> None:
+        """A heartbeat is a promise that anybody at the broker can make: one that is not kept gives us the turn back."""
+        wanting = (
+            {incident.id for incident in self._outbox.waiting() if incident.state == "open"} if self._led else set()
+        )
+        self._answered &= wanting
+        self._unanswered = {one: self._unanswered.get(one, now) for one in wanting - self._answered}
+        if any(now - since >= ANSWER_WITHIN for since in self._unanswered.values()):
+            log.error(
+                "the collector that says it writes to Slack does not: this host writes itself",
+                extra={"collector": self._turn.current, "incidents": len(self._unanswered)},
+            )
+            self._turn.distrust(now)
 
     async def _pass_to(self, new: str) -> None:
         """On the disk first: after a kill the next process must know who may have written."""
@@ -83,11 +109,13 @@ class Handover:
         else:
             self._outbox.doubt()
         self._turn.take(new, self._clock.monotonic())
+        self._answered.clear()
+        self._unanswered.clear()
         self._state.put({FACT: new})
         await self._state.flush()
         self._say()
         if new == SELF:
-            self._outbox.resume(gently=old != NOBODY)
+            self._outbox.resume(gently=self._turn.mode != "direct")
         log.info("another writes to Slack for this host", extra={"before": old or "itself", "now": new or "itself"})
 
     def heartbeat(self, message: Message) -> None:
@@ -126,6 +154,7 @@ class Handover:
             log.warning("message not understood", extra={"topic": message.topic, "error": str(error)[:200]})
             return
         if told.writer == self._turn.current:
+            self._answered.update(row.incident for row in told.deliveries)
             self._outbox.adopt(told.deliveries)
 
 

@@ -133,6 +133,10 @@ def _words(incident: Incident) -> str:
     return block(incident)
 
 
+INBOX = 4 * 1024 * 1024
+"""Bytes: acknowledgements, heartbeats and commands are small, and this is a guest."""
+
+
 def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:
     def will(session: int, *, stopped: bool = False) -> tuple[str, bytes]:
         status = wire.Status("offline", identity.epoch, session, stopped=stopped)
@@ -147,6 +151,7 @@ def link(config: MqttConfig, identity: Identity, clock: Clock) -> Link:
         will=will,
         goodbye=functools.partial(will, stopped=True),
         backoff=Backoff(first=spread, cap=min(120.0, 4 * spread)),
+        max_inbox=INBOX,
     )
 
 

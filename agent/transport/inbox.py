@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 MESSAGE = 500
 """Bytes that a message takes beside its payload, so that a flood of tiny ones is bounded as well."""
+
+
+PACKET = 4
+"""Times the inbox: what is larger is not even received. A packet is in memory before it is a message."""
 
 
 class Message(NamedTuple):
@@ -44,3 +49,16 @@ class Inbox:
         message = self.waiting.popleft()
         self.size -= len(message.payload) + MESSAGE
         return message
+
+
+def bounded(receive: Callable[[int], bytes], most: int) -> Callable[[int], bytes]:
+    """`receive` as long as no more than `most` bytes are asked for, which is all that is left of a packet; else the
+    connection is as good as lost. MQTT lets a broker send 256 MiB at once, and a host has no room for that.
+    """
+
+    def checked(size: int) -> bytes:
+        if size > most:
+            raise ConnectionError(f"a packet of {size} bytes, more than {most}")
+        return receive(size)
+
+    return checked

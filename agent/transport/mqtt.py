@@ -25,7 +25,7 @@ from agent.ending import end
 from agent.errors import DeniedError, TransportError
 from agent.transport.backoff import Backoff
 from agent.transport.dial import dial, parse_url
-from agent.transport.inbox import Inbox, Message
+from agent.transport.inbox import PACKET, Inbox, Message, bounded
 
 __all__ = ["Backoff", "Link", "Message", "Session"]
 
@@ -130,9 +130,8 @@ class Link:
                 self._report(error, was_connected=since is not None)
             if since is not None and self._clock.monotonic() - since >= self._backoff.calm:
                 failures = 0
-            pause = self._backoff.delay(failures, self._rng)
+            await self._clock.sleep(self._backoff.delay(failures, self._rng))
             failures += 1
-            await self._clock.sleep(pause)
 
     def _report(self, error: TransportError, *, was_connected: bool) -> None:
         """One line for a loss, and one for each new reason why no connection comes about."""
@@ -226,8 +225,9 @@ class _Client(aiomqtt.Client):
         except BaseException:
             connected.close()
             raise
-        # The one thing that paho offers no door for: it must take the socket that we have connected.
+        # What paho offers no door for: it must take the socket that we have connected, and no packet without bounds.
         self._client._create_socket = lambda: connected  # type: ignore[method-assign]  # noqa: SLF001
+        self._client._sock_recv = bounded(self._client._sock_recv, PACKET * max_inbox)  # type: ignore[assignment, method-assign]  # noqa: SLF001
         loop = asyncio.get_running_loop()
         self.inbox = Inbox(max_inbox)
         self.lost: asyncio.Future[str] = loop.create_future()

@@ -226,6 +226,8 @@ def decode_envelope(topic: Topic, payload: bytes) -> AnyEnvelope:
         raise WireError(f"schema {envelope.schema} is not known here")
     if envelope.host != topic.host:
         raise WireError(f"envelope of {envelope.host[:80]!r} on the topic of {topic.host!r}")
+    if isinstance(envelope, IncidentEnvelope) and envelope.incident.host != topic.host:
+        raise WireError(f"incident of {envelope.incident.host[:80]!r} on the topic of {topic.host!r}")
     if not 0 < envelope.seq < 2**63 or not re.fullmatch(r"[0-9a-f]{32}", envelope.epoch):
         raise WireError(f"no identity: epoch {envelope.epoch[:40]!r}, seq {envelope.seq}")
     return envelope

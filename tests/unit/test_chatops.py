@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.alerting.silence import MOST
+from agent.collector.chatops import silences
 from agent.collector.chatops.confirm import VALID, Asked, Confirm, question
 from agent.collector.chatops.fanout import HostState, command_id
 from agent.collector.chatops.grants import FRESH, USABLE, Grants, Groups, Rights
@@ -342,3 +344,36 @@ def test_an_answer_is_always_one_that_slack_takes(title: str, lines: list[str], 
     """Whatever a host said: within all limits, and nobody is woken by it."""
     message = answer(f"t{title}", lines, code=code)
     check_message(message.text, message.blocks, [], editing=True)
+
+
+def answered(*items: dict[str, Any]) -> HostState:
+    return HostState("done", "", {"silences": list(items)})
+
+
+def silence(number: int, **changes: Any) -> dict[str, Any]:
+    made = {"id": f"sil_{number}", "match": "disk", "until": 9e3, "created_at": 1.0, "author": "a", "reason": "r"}
+    return made | changes
+
+
+def test_a_silence_without_a_time_is_none() -> None:
+    """Texts that a lenient reader takes for numbers are no end of anything."""
+    states = {"web-1": answered(silence(1, until="nan"), silence(2, created_at="-inf"), silence(3))}
+    assert [one.id for one in listed(states)] == ["sil_3"]
+
+
+def test_what_hosts_hold_is_compared_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host sends what it likes; the loop that reads it must turn on."""
+    compared = []
+    together = silences._together
+
+    def counted(known: silences.Silenced, other: silences.HostSilence) -> bool:
+        compared.append(other)
+        return together(known, other)
+
+    monkeypatch.setattr(silences, "_together", counted)
+    items = [silence(number, until=1e3 * number) for number in range(3000)]
+    states = {f"web-{number}": answered(*items) for number in range(4)}
+    shown = listed(states)
+    assert len(compared) <= 4 * MOST * silences.LOOKED_AT
+    assert all(len(state.data["silences"]) == 3000 for state in states.values())
+    assert MOST <= len(shown) <= 4 * MOST

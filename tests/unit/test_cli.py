@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from agent import cli, up
+from agent.__main__ import SERVICES, _command
 from agent.cli import main
 from agent.cli.table import clean, quantity, table
 from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
@@ -277,3 +280,21 @@ def test_values_as_people_read_them(row: Row) -> None:
     """Units in the size that fits."""
     value, unit, expected = row
     assert quantity(value, unit) == expected
+
+
+@pytest.mark.parametrize("words", [["job", "run"], ["silence", "up", "1h", "collect"]])
+def test_only_a_service_that_is_asked_to_stop_has_done_well(words: list[str], tmp_path: Path) -> None:
+    """`tocsin job run` is no `tocsin run`: whoever ends it must not be told that the job is done."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent.sock"))
+        listener.listen()
+        process = subprocess.Popen([sys.executable, "-m", "agent", *words, "--state-dir", tmp_path])
+        listener.settimeout(60)
+        with listener.accept()[0]:
+            process.terminate()
+            assert process.wait(60) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("words", [["run"], ["-c", "agent.toml", "run"], ["--config=x", "collect", "-c", "y"]])
+def test_a_service_is_known_by_its_place(words: list[str]) -> None:
+    assert _command(words) in SERVICES

@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import traceback
 
 import pytest
 
-from agent.alerting.fallback import Fallback
+from agent.alerting.fallback import Fallback, send
 from agent.alerting.state import State
 from agent.config.schema import FallbackConfig
 from agent.config.secret import Secret
@@ -111,3 +112,12 @@ async def test_an_incoming_webhook(outage, clock, monkeypatch):
     server.shutdown()
     server.server_close()
     assert bodies == [{"text": "inc_1 open"}]
+
+
+@pytest.mark.parametrize("address", ["hooks.slack.example/T0/SECRET", "https://hooks.slack.example/T0/SECRET x"])
+async def test_a_webhook_that_is_no_address_is_not_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the secret: neither the log nor a traceback may show it."""
+    monkeypatch.setenv("WEBHOOK", address)
+    with pytest.raises(OSError) as caught:
+        await send(FallbackConfig(webhook=Secret("env", "WEBHOOK")), "text")
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from agent.collector import fleet as fleet_module
 from agent.collector.fleet import Fleet
 from agent.collector.live import Hub, Subscription
 from agent.collector.store import HostRow, IncidentRow, Received
@@ -314,3 +316,35 @@ async def test_a_connection_that_breaks_again_and_again_hides_nobody(watched: Wa
     fleet.connected()
     await clock.advance(30)
     assert fleet.absent() == {}
+
+
+def test_the_newest_runs_are_bounded_by_their_bytes(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand probes of a mebibyte each, from one host, must not be a gibibyte here."""
+    size = len(sample(1.0).payload)
+    monkeypatch.setattr(fleet_module, "MAX_LATEST", 3 * size)
+    for number in range(10):
+        watched.fleet.committed([sample(1.0, probe=f"p{number:02}")])
+    assert 0 < len(watched.fleet.latest("web-1")) <= 3
+    watched.fleet.committed([sample(2.0, 2.0, "p00", seq=2)])
+    assert watched.fleet.latest("web-1")[0]["time"] == 2.0
+
+
+def test_so_are_those_of_all_hosts(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = sample(1.0)
+    monkeypatch.setattr(fleet_module, "ALL_LATEST", 3 * len(item.payload))
+    for number in range(10):
+        envelope = structs.replace(item.envelope, host=f"web-{number}")
+        watched.fleet.committed([received(envelope)])
+    assert sum(len(watched.fleet.latest(f"web-{number}")) for number in range(10)) == 3
+
+
+def test_names_without_end_are_not_remembered(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "MAX_HOSTS", 5)
+    watched.birth()
+    for number in range(100):
+        watched.fleet.heard(f"forged-{number}")
+        watched.fleet.status(f"forged-{number}", wire.Status("offline", EPOCH, 1), retain=False)
+    assert len(watched.fleet.hosts()) == 5
+    assert watched.state() == "online"
+    watched.will()
+    assert watched.state() == "offline"

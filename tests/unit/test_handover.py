@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 import pytest
@@ -12,10 +12,13 @@ import pytest
 from agent.alerting.state import State
 from agent.alerting.turn import JITTER, NOBODY, SELF
 from agent.config.schema import SlackConfig
-from agent.daemon.handover import MARGIN, Handover
+from agent.config.secret import Secret
+from agent.daemon.handover import ANSWER_WITHIN, LOOK_EVERY, MARGIN, Handover
+from agent.model import DeliveryState, Incident
 from agent.transport.inbox import Message
-from agent.transport.wire import Heartbeat, encode
+from agent.transport.wire import DeliveredMessage, Heartbeat, encode
 from tests.fakes.clock import ManualClock, settle
+from tests.unit.test_outbox import incident
 
 SILENCE = 10.0
 LATEST = SILENCE * (1 + JITTER) + 2 * MARGIN
@@ -26,6 +29,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.wanting: list[Incident] = []
 
     async def hold(self) -> None:
         self.told.append("hold")
@@ -34,7 +38,13 @@ class Outbox:
         self.told.append("doubt")
 
     def resume(self, *, gently: bool) -> None:
-        self.told.append("resume")
+        self.told.append("resume gently" if gently else "resume")
+
+    def waiting(self) -> list[Incident]:
+        return self.wanting
+
+    def adopt(self, told: Iterable[DeliveryState]) -> None:
+        self.told += [f"adopt {one.incident}" for one in told]
 
     def crowded(self, seconds: float) -> None:
         assert seconds > 0
@@ -47,7 +57,9 @@ def outbox() -> Outbox:
 
 @pytest.fixture
 async def handover(outbox: Outbox, clock: ManualClock) -> AsyncIterator[Handover]:
-    handover = Handover(SlackConfig(), cast("Any", outbox), State(None), clock, lambda: None)
+    handover = Handover(
+        SlackConfig(bot_token=Secret("env", "NONE")), cast("Any", outbox), State(None), clock, lambda: None
+    )
     running = asyncio.create_task(handover.run())
     yield handover
     running.cancel()
@@ -76,7 +88,7 @@ async def test_silence_takes_it_back(handover: Handover, outbox: Outbox, clock: 
     await clock.advance(SILENCE - 0.1)
     assert handover.writer == "c1/s1"
     await clock.advance(LATEST - SILENCE + 0.1)
-    assert (handover.writer, outbox.told) == (SELF, ["hold", "doubt", "resume"])
+    assert (handover.writer, outbox.told) == (SELF, ["hold", "doubt", "resume gently"])
 
 
 async def test_given_back_at_once(handover: Handover, clock: ManualClock) -> None:
@@ -99,3 +111,47 @@ async def test_nothing_wakes_it_where_there_is_no_collector(handover: Handover, 
     await clock.advance(60)
     assert clock.sleepers == 0
     assert handover.writer == SELF
+
+
+async def live(handover: Handover, clock: ManualClock, seconds: float) -> None:
+    """Somebody at the broker says once a second that the collector lives, and writes."""
+    for _ in range(int(seconds)):
+        await beat(handover)
+        await clock.advance(1)
+
+
+async def test_a_collector_that_only_says_that_it_writes_loses_its_turn(
+    handover: Handover, outbox: Outbox, clock: ManualClock
+) -> None:
+    """Heartbeats are not signed: whoever has the broker can make them, and no more than delay an alert by them."""
+    await live(handover, clock, 5)
+    assert handover.writer == "c1/s1"
+    outbox.wanting = [incident()]
+    await live(handover, clock, ANSWER_WITHIN + LOOK_EVERY + 1)
+    assert handover.writer == NOBODY
+    assert outbox.told == ["hold", "doubt"]
+    await live(handover, clock, LATEST + 1)
+    assert (handover.writer, outbox.told) == (SELF, ["hold", "doubt", "doubt", "resume gently"])
+    await live(handover, clock, 60)
+    assert handover.writer == SELF
+
+
+async def test_one_that_does_its_work_keeps_its_turn(handover: Handover, outbox: Outbox, clock: ManualClock) -> None:
+    """However long it takes: it has said that it is at it."""
+    await live(handover, clock, 5)
+    outbox.wanting = [incident()]
+    await live(handover, clock, ANSWER_WITHIN / 2)
+    told = DeliveredMessage(1, "c1/s1", (DeliveryState("inc_1", 0, "pending", attempts=3, error="timeout"),))
+    handover.delivered(Message("tocsin/v1/web-1/delivered", encode(told), retain=False))
+    await live(handover, clock, 3 * ANSWER_WITHIN)
+    assert handover.writer == "c1/s1"
+
+
+async def test_who_plays_many_collectors_costs_no_memory(handover: Handover, clock: ManualClock) -> None:
+    payload = encode(Heartbeat("online", session="s1", delivers=True))
+    for number in range(1000):
+        handover.heartbeat(Message(f"tocsin/v1/_collector/c{number:04}/status", payload, retain=False))
+    assert len(handover._turn._beats) < 100
+    await clock.advance(LATEST)
+    await beat(handover)
+    assert handover.writer == "c1/s1"

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from agent.alerting.outbox import Outbox
 from agent.alerting.state import State
@@ -174,3 +175,17 @@ async def test_a_late_commit_tells_nothing_again(scene: Scene, clock: ManualCloc
     scene.herald.tick()
     await clock.advance(0.1)
     assert scene.slack.whats == ["post"]
+
+
+async def test_a_host_changes_nothing_of_what_is_told_of_another(scene: Scene, clock: ManualClock) -> None:
+    """Whoever has one host has its topics: there it may say what it likes, of itself."""
+    scene.host.desire(incident())
+    await clock.advance(5)
+    [told] = scene.herald.outbox.shown("web-1")
+    forged = structs.replace(told, generation=9, ts="9.9", channel="C9", version=99, desired=99)
+    scene.herald.deliveries("evil", DeliveriesMessage(1, "evil", clock.now(), (forged,), scene.lease.writer))
+    over = structs.replace(incident(), host="evil", version=99, state="resolved", resolved_at=clock.now())
+    scene.herald.committed(over)
+    await clock.advance(60)
+    assert scene.slack.whats == ["post"]
+    assert scene.herald.outbox.shown("web-1") == [told]

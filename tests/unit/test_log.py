@@ -47,6 +47,15 @@ def test_a_field_cannot_touch_the_terminal() -> None:
     assert text == 'WARNING probe failed error="\\u001b[31mred\\u000dover \\u202eback"'
 
 
+def test_nor_can_what_an_error_says() -> None:
+    """A traceback ends in the error's own words, which may be those of a stranger."""
+    with pytest.raises(ValueError) as caught:
+        raise ValueError("\x1b]0;owned\x07\rINFO all is well \u202eback\x85<2>forged")
+    text = line(exc_info=caught._excinfo)
+    assert "\\u001b]0;owned\\u0007\\u000dINFO all is well \\u202eback\\u0085<2>forged" in text
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
 def test_the_journal_gets_its_priority_on_every_line() -> None:
     """Also on those of a traceback, which would be of the default priority otherwise."""
     with pytest.raises(ValueError) as caught:

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.errors import WireError
 from agent.model import DeliveryState, Gap, Incident, Metric, Severity, Transition, TransitionKind
@@ -58,6 +59,12 @@ ranges = st.lists(st.tuples(seqs, seqs), max_size=5).map(tuple)
 gaps = st.builds(
     Gap, epochs, ranges, st.integers(0), st.sampled_from(["bytes", "age", "disk", "corrupt"]), times, times
 )
+
+
+def about_its_host(envelope: IncidentEnvelope) -> IncidentEnvelope:
+    return replace(envelope, incident=replace(envelope.incident, host=envelope.host))
+
+
 envelopes = st.one_of(
     st.builds(
         MetricsEnvelope,
@@ -68,7 +75,7 @@ envelopes = st.one_of(
         metrics=st.lists(metrics, max_size=4).map(tuple),
         error=texts,
     ),
-    st.builds(IncidentEnvelope, **identity, incident=incidents, transition=transitions),
+    st.builds(IncidentEnvelope, **identity, incident=incidents, transition=transitions).map(about_its_host),
     st.builds(GapEnvelope, **identity, gap=gaps),
 )
 CHANNELS = {MetricsEnvelope: "metrics", IncidentEnvelope: "incidents", GapEnvelope: "gaps"}
@@ -255,3 +262,15 @@ def test_fingerprints_tell_payloads_apart(one, other):
     """16 bytes; equal exactly for equal payloads."""
     assert len(fingerprint(one)) == 16
     assert (fingerprint(one) == fingerprint(other)) == (one == other)
+
+
+def test_a_host_brings_incidents_of_its_own_alone():
+    incident = Incident("i", "web-1", "t", "cpu.x", Severity.WARNING, Severity.WARNING, 1, 1, 1, 1)
+    transition = Transition("i", 1, TransitionKind.OPENED, Severity.WARNING, 1)
+    envelope = IncidentEnvelope(
+        schema=1, host="web-1", epoch="0" * 32, seq=1, time=1, incident=incident, transition=transition
+    )
+    topic = Topic("web-1", "incidents", "i")
+    assert decode_envelope(topic, encode(envelope)) == envelope
+    with pytest.raises(WireError):
+        decode_envelope(topic, encode(replace(envelope, incident=replace(incident, host="web-2"))))

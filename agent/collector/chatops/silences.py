@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from agent.alerting.silence import MOST
 from agent.collector.chatops.fanout import States
 
 TOGETHER = 120.0
 """Seconds within which the same words on several hosts came from one request."""
+LOOKED_AT = 32
+"""Of silences in the same words, how many are compared: a host may send what takes for ever to compare."""
 _ID = re.compile(r"sil_[0-9a-z]{1,40}")
 
 
@@ -41,14 +45,17 @@ class Silenced(msgspec.Struct, frozen=True):
 def listed(states: States) -> list[Silenced]:
     """From the answers of hosts; what is not understood is left out."""
     found: list[Silenced] = []
+    alike: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
     for host, silence in _all(states):
-        for index, known in enumerate(found):
-            if host not in known.ids and _same(known, silence):
-                found[index] = msgspec.structs.replace(known, ids={**known.ids, host: silence.id})
-                break
-        else:
+        places = alike[silence.match, silence.author, silence.reason]
+        fitting = (place for place in places[-LOOKED_AT:] if host not in found[place].ids)
+        place = next((place for place in fitting if _together(found[place], silence)), None)
+        if place is None:
+            places.append(len(found))
             values = {name: getattr(silence, name) for name in silence.__struct_fields__}
             found.append(Silenced(**values, ids={host: silence.id}))
+        else:
+            found[place] = msgspec.structs.replace(found[place], ids={**found[place].ids, host: silence.id})
     return sorted(found, key=lambda silence: silence.until)
 
 
@@ -60,15 +67,14 @@ def holding(silences: Iterable[Silenced], number: str) -> Silenced | None:
 def _all(states: States) -> Iterable[tuple[str, HostSilence]]:
     for host, state in sorted(states.items()):
         items: Any = state.data.get("silences")
-        for item in items if isinstance(items, list) else ():
+        for item in items[:MOST] if isinstance(items, list) else ():
             try:
-                silence = msgspec.convert(item, HostSilence, strict=False)
+                silence = msgspec.convert(item, HostSilence)
             except msgspec.ValidationError:
                 continue
             if _ID.fullmatch(silence.id):
                 yield host, silence
 
 
-def _same(known: Silenced, other: HostSilence) -> bool:
-    same = (known.match, known.author, known.reason) == (other.match, other.author, other.reason)
-    return same and abs(known.created_at - other.created_at) < TOGETHER and abs(known.until - other.until) < TOGETHER
+def _together(known: Silenced, other: HostSilence) -> bool:
+    return abs(known.created_at - other.created_at) < TOGETHER and abs(known.until - other.until) < TOGETHER

@@ -15,6 +15,7 @@ from agent.collector.live import Hub
 from agent.collector.stats import Stats
 from agent.collector.store import Reader
 from agent.collector.web import api, audit, gallery, login, prometheus, silences, slack, stream
+from agent.collector.web.connections import CONNECTIONS, Connections
 from agent.collector.web.guard import Guard, is_loopback, set_headers, wants_page
 from agent.collector.web.pages import Files
 from agent.collector.web.parts import PARTS, ApiError, Parts, error_answer
@@ -48,7 +49,9 @@ def make_app(
     clock = clock or SystemClock()
     spoken = slack.routes(office)
     guard = Guard(token_of(config), clock, frozenset(route.path for route in spoken))
-    app = web.Application(middlewares=[border], client_max_size=MAX_BODY)
+    connections = Connections(clock)
+    app = web.Application(middlewares=[connections.watch, border], client_max_size=MAX_BODY)
+    app[CONNECTIONS] = connections
     app[PARTS] = Parts(reader, fleet, hub, stats, clock, office)
     app[login.GUARD] = guard
     app[login.FILES] = files = Files()
