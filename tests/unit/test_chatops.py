@@ -41,6 +41,13 @@ def slash(text: str, user: str = "U1") -> Request:
     return found
 
 
+def pressed(action: str, value: str) -> Request:
+    press = payloads.press(action, value, user="U1", channel="C1", message={"ts": "1.1"}, response_url="")
+    found = of_press(press)
+    assert found is not None
+    return found
+
+
 # -- requests
 
 
@@ -111,6 +118,15 @@ def test_a_copy_and_the_same_words_within_seconds_are_one() -> None:
     assert repeats.first(slash("top web-2"), 4.9)
     assert repeats.first(slash("top web-1", "U2"), 4.9)
     assert repeats.first(slash("top web-1"), 5.1)
+
+
+def test_the_same_button_of_two_incidents_is_pressed_twice() -> None:
+    """Also within seconds, and on one host."""
+    repeats = Repeats()
+    for action in ("tocsin_ack", "tocsin_probe", "tocsin_silence_1h"):
+        assert repeats.first(pressed(action, "web-1 inc_1"), 0.0)
+        assert repeats.first(pressed(action, "web-1 inc_2"), 1.0)
+        assert not repeats.first(pressed(action, "web-1 inc_2"), 2.0)
 
 
 # -- grants
