@@ -88,7 +88,7 @@ _SILENCE = re.compile(r"sil_[0-9a-z]{1,40}")
 _INCIDENT = re.compile(r"inc_[0-9a-z]{1,40}")
 
 
-_PROBE = Argument("name", "the name of a probe", _NAME)
+_PROBE = Argument("name", "the name of a probe, or an incident's id", _NAME)
 _JOB = Argument("name", "the name of a job", _NAME)
 _INCIDENT_ID = Argument("id", "an incident's id, inc_…", _INCIDENT)
 _DURATION = Argument("duration", 'a duration from "1m" to "30d"', kind="duration")

@@ -89,7 +89,8 @@ class Verbs:
         return Outcome(shown([title, *lines]), data)
 
     async def _probe(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
-        result = await self._visits.run(self._planned(str(args["name"])))
+        name = str(args["name"])
+        result = await self._visits.run(self._planned(self._probe_of(name) if name.startswith("inc_") else name))
         title = f"{result.probe}: {result.status} in {figure(result.duration, 'seconds')}"
         lines = [title + (f": {result.error}" if result.error else ""), *map(_metric, result.metrics)]
         data = {
@@ -98,6 +99,17 @@ class Verbs:
             "metrics": [msgspec.to_builtins(metric) for metric in result.metrics],
         }
         return Outcome(shown(lines), data, ok=result.status == "ok")
+
+    def _probe_of(self, incident_id: str) -> str:
+        """Who brings the series of this incident; a metric alone does not say it where several are of one plugin."""
+        incident = next((one for one in self._parts.engine.incidents() if one.id == incident_id), None)
+        if incident is None:
+            raise CommandError("unknown_incident", f"no incident {incident_id} is open")
+        metric = incident.metric
+        name = self._parts.insight.witness.probe(metric, incident.labels) or metric.partition(".")[0]
+        if all(one.name != name for one in self._setup().planned):
+            raise CommandError("unknown_probe", f"{metric} is brought by no probe that could be run")
+        return name
 
     async def _advise(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
         planned = self._planned(str(args["plugin"]))

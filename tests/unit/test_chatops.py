@@ -259,7 +259,7 @@ async def test_who_is_asked_what() -> None:
     assert list((await planner().plan("silence", ("cpu", "1h", "why"), ALL)).args) == ["db-1", "web-1"]
     assert dict((await planner().plan("ack", ("inc_1",), SOME)).args) == {"web-1": {"id": "inc_1"}}
     assert dict((await planner().plan("probe", (), ALL, host="web-1", incident="inc_1")).args) == {
-        "web-1": {"name": "disk"}
+        "web-1": {"name": "inc_1"}
     }
     assert list((await planner().plan("silence", ("inc_1", "1h", "x"), SOME)).args) == ["web-1"]
 
