@@ -50,7 +50,11 @@ def facts(incident: Incident) -> list[Fact]:
 
 def trend(incident: Incident) -> str:
     """The hour before it opened: "62 % to 85.2 %"; "" where nothing is known of it."""
-    return plain(span(incident.history, incident.unit), 120)
+    return plain(span(incident.history, history_unit(incident)), 120)
+
+
+def history_unit(incident: Incident) -> str:
+    return incident.unit if incident.history_unit is None else incident.history_unit
 
 
 def states(incident: Incident) -> list[Fact]:
