@@ -49,7 +49,7 @@ def _delivery(delivery: dict[str, Any]) -> str:
 
 
 def _row(incident: dict[str, Any]) -> tuple[str, ...]:
-    from agent.cli.table import quantity  # noqa: PLC0415
+    from agent.alerting.figure import standing  # noqa: PLC0415
 
     value, unit = incident.get("value"), str(incident.get("unit", ""))
     delivery = incident.get("delivery") or {}
@@ -59,7 +59,7 @@ def _row(incident: dict[str, Any]) -> tuple[str, ...]:
         str(incident["severity"]),
         str(incident["state"]),
         str(incident["threshold"]),
-        "-" if value is None else quantity(value, unit),
+        standing(value, unit, str(incident.get("op", ""))) or "-",
         _delivery(delivery),
         str(incident["id"]),
         " ".join(f"{key}={value}" for key, value in sorted((incident.get("labels") or {}).items())) or "-",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from agent.alerting.figure import duration, figure
+from agent.alerting.figure import duration, figure, standing
 from agent.alerting.holding import SHOWN, Holding, shown
 from agent.alerting.memory import Pair
 from agent.clock import Clock
@@ -153,7 +153,7 @@ class Verbs:
 
 
 def _incident(incident: Incident, now: float) -> str:
-    value = "" if incident.value is None else f" {figure(incident.value, incident.unit)}"
+    value = f" {standing(incident.value, incident.unit, incident.op)}".rstrip()
     labels = ",".join(f"{key}={value}" for key, value in sorted(incident.labels.items()))
     where = f" {{{labels}}}" if labels else ""
     since = duration(now - incident.started_at)

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from agent import cli, up
-from agent.cli import main
-from agent.cli.table import clean, quantity, table
+from agent.cli import incidents, main
+from agent.cli.table import clean, table
 from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
 from tests.services import free_port
 
@@ -255,25 +255,14 @@ def test_tables_line_up_and_stay_harmless() -> None:
     assert clean("a\u202eb\n") == "a�b�"
 
 
-Row = tuple[float, str, str]
-
-
 @pytest.mark.parametrize(
-    "row",
-    [
-        (71.23, "percent", "71.2 %"),
-        (1536, "bytes", "1.5 KiB"),
-        (3, "bytes/s", "3 B/s"),
-        (0.0125, "seconds", "12.5 ms"),
-        (0.00002, "seconds", "20 us"),
-        (90, "seconds", "90 s"),
-        (7200, "seconds", "2.0 h"),
-        (864000, "seconds", "10.0 d"),
-        (1234567, "", "1,234,567"),
-        (0.125, "1/s", "0.125 1/s"),
-    ],
+    ("value", "unit", "op", "shown"),
+    [(3.6e10, "bytes/h", ">", "33.5 GiB/h"), (71.23, "percent", ">", "71.2 %"), (10.8, "seconds", "absent", "no data")],
 )
-def test_values_as_people_read_them(row: Row) -> None:
-    """Units in the size that fits."""
-    value, unit, expected = row
-    assert quantity(value, unit) == expected
+def test_incidents_are_listed_as_slack_has_them(
+    value: float, unit: str, op: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of silence the value is how long it was when it was noticed, which is no news."""
+    row = {"id": "inc_1", "host": "web-1", "severity": "warning", "state": "open", "threshold": "x", "fired_at": 1.0}
+    incidents._print_table([{**row, "value": value, "unit": unit, "op": op}], open_only=True)
+    assert f"  {shown}  " in capsys.readouterr().out
