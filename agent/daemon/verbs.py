@@ -132,7 +132,10 @@ class Verbs:
         try:
             lines = self._parts.engine.explain(name)
         except KeyError as error:
-            raise CommandError("unknown_threshold", f"no threshold {name!r} is on") from error
+            there = ", ".join(rule.name for rule in self._setup().config.thresholds if rule.enabled)
+            raise CommandError(
+                "unknown_threshold", f"no threshold {name!r} is on; there are {there or 'none'}"
+            ) from error
         return Outcome(shown(lines), {"lines": lines[: 5 * SHOWN]})
 
     # -- doing

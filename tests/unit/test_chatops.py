@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.collector.chatops.confirm import VALID, Asked, Confirm, question
+from agent.collector.chatops.desk import _sentence
 from agent.collector.chatops.fanout import HostState, command_id
 from agent.collector.chatops.grants import FRESH, USABLE, Grants, Groups, Rights
 from agent.collector.chatops.orders import outcome_of
@@ -358,3 +359,19 @@ def test_an_answer_is_always_one_that_slack_takes(title: str, lines: list[str], 
     """Whatever a host said: within all limits, and nobody is woken by it."""
     message = answer(f"t{title}", lines, code=code)
     check_message(message.text, message.blocks, [], editing=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no verb 'x'; did you mean y?", "No verb 'x'; did you mean y?"),
+        ("web-1 is away", "web-1 is away."),
+        (
+            "id is missing; usage: silence MATCH DURATION REASON…",
+            "Id is missing; usage: silence MATCH DURATION REASON…",
+        ),
+    ],
+)
+def test_a_refusal_is_a_sentence(text: str, told: str) -> None:
+    """A host's name stays as it is, and what is ended already is not ended twice."""
+    assert _sentence(text) == told

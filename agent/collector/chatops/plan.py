@@ -56,7 +56,7 @@ class Planner:
             return self.on(verb, verbs.parse(verb, [incident]), [host], rights, exact=True)
         if verb in HOST_FIRST:
             hosts, rest = self._named(verb, words)
-            return self.on(verb, verbs.parse(verb, rest), hosts, rights, exact=len(hosts) == 1)
+            return self.on(verb, verbs.parse(verb, rest, usage_of(verb)), hosts, rights, exact=len(hosts) == 1)
         args = verbs.parse(verb, words)
         if verb in OF_AN_INCIDENT or str(args.get("match", "")).startswith("inc_"):
             owner = host or await self._owner(str(args.get("id") or args.get("match")))
