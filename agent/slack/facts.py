@@ -25,7 +25,12 @@ def headline(incident: Incident) -> str:
     word = "RESOLVED" if incident.state == "resolved" else incident.severity.upper()
     if incident.metric == DIGEST:
         return f"DIGEST: {plain(incident.threshold, 100)} for {lasted(incident)}"
-    return f"{word}: {plain(incident.threshold, 100)} on {where(incident)}"
+    return f"{word}: {subject(incident)}"
+
+
+def subject(incident: Incident) -> str:
+    """What, and where."""
+    return f"{plain(incident.threshold, 100)} on {where(incident)}"
 
 
 def where(incident: Incident) -> str:
