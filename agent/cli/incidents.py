@@ -43,6 +43,17 @@ def _print_table(incidents: list[dict[str, Any]], *, open_only: bool) -> None:
     print(table(head, [_row(incident) for incident in incidents]))
 
 
+def _state(incident: dict[str, Any]) -> str:
+    """Why nobody may be told of an open one, and whether somebody has it."""
+    words = {
+        "acknowledged": incident.get("acknowledged_by"),
+        "muted": incident.get("muted"),
+        "flapping": incident.get("flapping"),
+    }
+    found = [word for word, holds in words.items() if holds and incident["state"] == "open"]
+    return ", ".join(found) or str(incident["state"])
+
+
 def _delivery(delivery: dict[str, Any]) -> str:
     state = str(delivery.get("state", "-"))
     return "printed" if state == "delivered" and delivery.get("channel") == "terminal" else state
@@ -57,7 +68,7 @@ def _row(incident: dict[str, Any]) -> tuple[str, ...]:
         time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(incident["fired_at"])),
         str(incident["host"]),
         str(incident["severity"]),
-        str(incident["state"]),
+        _state(incident),
         str(incident["threshold"]),
         standing(value, unit, str(incident.get("op", ""))) or "-",
         _delivery(delivery),

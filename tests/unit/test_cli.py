@@ -266,3 +266,20 @@ def test_incidents_are_listed_as_slack_has_them(
     row = {"id": "inc_1", "host": "web-1", "severity": "warning", "state": "open", "threshold": "x", "fired_at": 1.0}
     incidents._print_table([{**row, "value": value, "unit": unit, "op": op}], open_only=True)
     assert f"  {shown}  " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({"state": "open"}, "open"),
+        ({"state": "open", "acknowledged_by": "slack:U1", "muted": "silenced"}, "acknowledged, muted"),
+        ({"state": "open", "flapping": True, "muted": ""}, "flapping"),
+        ({"state": "resolved", "acknowledged_by": "slack:U1"}, "resolved"),
+    ],
+)
+def test_the_list_says_what_holds_of_an_incident(
+    more: dict[str, object], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"id": "inc_1", "host": "web-1", "severity": "warning", "threshold": "x", "fired_at": 1.0, **more}
+    incidents._print_table([row], open_only=True)
+    assert f"  warning   {shown}  " in capsys.readouterr().out
