@@ -137,6 +137,8 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the trend leads, in words: "full in 9 h (6-14 h)"."""
     history: tuple[float | None, ...] = ()
     """The hour before it opened, one mean a minute, oldest first; None where there was nothing."""
+    history_unit: str | None = None
+    """The metric's own, where the value is something else: how fast it changes, or for how long nothing came."""
     evidence: tuple[Evidence, ...] = ()
 
 

@@ -229,8 +229,9 @@ class Delivery(msgspec.Struct):
         self.thread = other.thread or ("" if other.ts else self.thread)
         self.delivered, self.doing, self.nonce, self.asked_at = other.version, other.doing, other.nonce, other.asked_at
         self.attempts, self.next_try, self.error = other.attempts, other.next_try, other.error
+        ahead = other.call is not None and other.call.version > self.incident.version  # it comes with that version
         if self.call is None or self.call.version <= other.desired:
-            self.call = other.call
+            self.call = None if ahead else other.call
         self.state = "dead" if other.state == "dead" and other.desired == self.incident.version else "pending"
         if self.doing:
             self.state = "ambiguous"

@@ -84,7 +84,7 @@ def series_lines(
 ) -> list[str]:
     name = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "the series without labels"
     if last is None:
-        lines = [f"{name}: no result since this daemon began; {_severity(track)}"]
+        lines = [f"{name}: not among the latest results; judged last: {_severity(track)}"]
     else:
         metric, time = last
         value = figure(metric.value, metric.unit)
@@ -168,6 +168,8 @@ def _silence(rule: Rule, track: Track, moment: Moment) -> list[str]:
     if rule.absent_for is None:
         return []
     silent = moment.monotonic - track.seen
+    if track.absence is not None:
+        return [f"  silent for {duration(silent)}, longer than {duration(rule.absent_for)}"]
     return [f"  silent for {duration(silent)} of {duration(rule.absent_for)}"]
 
 

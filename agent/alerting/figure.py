@@ -25,6 +25,13 @@ def figure(value: float, unit: str) -> str:
     return f"{_digits(value)} {unit}".rstrip()
 
 
+def standing(value: float | None, unit: str, op: str) -> str:
+    """How an incident stands, in a list. The value of one about silence is how long that was when it was noticed."""
+    if op == "absent":
+        return "no data"
+    return "" if value is None else figure(value, unit)
+
+
 def duration(seconds: float) -> str:
     """How long something lasted, in its two largest units: "2 h 5 min"; under a second is "0 s"."""
     rest = max(0, round(seconds))

@@ -59,7 +59,9 @@ class Holding:
             raise CommandError("bad_arguments", str(error)) from error
         self._tell(pairs)
         held = sum(transition.kind == TransitionKind.MUTED for _, transition in pairs)
-        text = f"{silence.id}: {silence.match} is held back for {duration(seconds)}; {held} open incidents are"
+        text = (
+            f"{silence.id}: {silence.match} is held back for {duration(seconds)}; incidents held back by it now: {held}"
+        )
         return Outcome(text, {"silence": msgspec.to_builtins(silence), "incidents": [one.id for one, _ in pairs]})
 
     async def _unsilence(self, args: Args, actor: str) -> Outcome:

@@ -24,6 +24,7 @@ class Breach(msgspec.Struct, frozen=True):
     unit: str = ""
     runbook: str = ""
     history: tuple[float | None, ...] = ()
+    history_unit: str | None = None
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -76,6 +77,7 @@ def open_incident(incident_id: str, breach: Breach, reading: Reading) -> tuple[I
         runbook=breach.runbook,
         peak_value=reading.peak,
         history=breach.history,
+        history_unit=breach.history_unit,
         evidence=reading.evidence,
         forecast=reading.forecast,
     )

@@ -63,6 +63,10 @@ class Rule(msgspec.Struct, frozen=True):
     light: bool = True
     """A calm result of a series at rest may be passed over: neither its silence nor its past matters."""
 
+    def measured_in(self, told: str) -> str:
+        """The metric's own unit, of the one that this rule tells its values in."""
+        return told.removesuffix(f"/{self.per}") if self.per else told
+
     def told_in(self, unit: str) -> str:
         """The unit of what is judged of a metric in `unit`."""
         return f"{unit or '1'}/{self.per}" if self.per else unit

@@ -343,6 +343,7 @@ class Watch:
         )
 
     def _breach(self, reading: Reading, kind: Kind, track: Track, begun: float) -> Breach:
+        told, measured = track.unit if kind == "value" else "seconds", self.rule.measured_in(track.unit)
         return Breach(
             host=self._host.name,
             threshold=self.rule.name,
@@ -350,9 +351,10 @@ class Watch:
             op=self.rule.config.op if kind == "value" else "absent",
             started_at=reading.time - (self._host.clock.monotonic() - begun),
             labels=track.labels,
-            unit=track.unit if kind == "value" else "seconds",
+            unit=told,
             runbook=self.rule.config.runbook,
             history=self._host.witness.history(self.rule.metric, track.labels),
+            history_unit=None if measured == told else measured,
         )
 
     def _keep(self, series: Series, track: Track) -> None:

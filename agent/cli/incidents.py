@@ -43,13 +43,24 @@ def _print_table(incidents: list[dict[str, Any]], *, open_only: bool) -> None:
     print(table(head, [_row(incident) for incident in incidents]))
 
 
+def _state(incident: dict[str, Any]) -> str:
+    """Why nobody may be told of an open one, and whether somebody has it."""
+    words = {
+        "acknowledged": incident.get("acknowledged_by"),
+        "muted": incident.get("muted"),
+        "flapping": incident.get("flapping"),
+    }
+    found = [word for word, holds in words.items() if holds and incident["state"] == "open"]
+    return ", ".join(found) or str(incident["state"])
+
+
 def _delivery(delivery: dict[str, Any]) -> str:
     state = str(delivery.get("state", "-"))
     return "printed" if state == "delivered" and delivery.get("channel") == "terminal" else state
 
 
 def _row(incident: dict[str, Any]) -> tuple[str, ...]:
-    from agent.cli.table import quantity  # noqa: PLC0415
+    from agent.alerting.figure import standing  # noqa: PLC0415
 
     value, unit = incident.get("value"), str(incident.get("unit", ""))
     delivery = incident.get("delivery") or {}
@@ -57,9 +68,9 @@ def _row(incident: dict[str, Any]) -> tuple[str, ...]:
         time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(incident["fired_at"])),
         str(incident["host"]),
         str(incident["severity"]),
-        str(incident["state"]),
+        _state(incident),
         str(incident["threshold"]),
-        "-" if value is None else quantity(value, unit),
+        standing(value, unit, str(incident.get("op", ""))) or "-",
         _delivery(delivery),
         str(incident["id"]),
         " ".join(f"{key}={value}" for key, value in sorted((incident.get("labels") or {}).items())) or "-",

@@ -60,11 +60,12 @@ def _print_json(result: ProbeResult) -> None:
 
 
 def _print_table(result: ProbeResult) -> None:
-    from agent.cli.table import quantity, table  # noqa: PLC0415
+    from agent.alerting.figure import figure  # noqa: PLC0415
+    from agent.cli.table import table  # noqa: PLC0415
 
-    rows = [(metric.name, quantity(metric.value, metric.unit), _labels(metric)) for metric in result.metrics]
+    rows = [(metric.name, figure(metric.value, metric.unit), _labels(metric)) for metric in result.metrics]
     print(table(("METRIC", "VALUE", "LABELS"), rows))
-    print(f"\n{result.probe}: {result.status} in {quantity(result.duration, 'seconds')}", end="")
+    print(f"\n{result.probe}: {result.status} in {figure(result.duration, 'seconds')}", end="")
     print(f": {result.error}" if result.error else "")
 
 

@@ -11,8 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from agent.alerting.figure import figure, standing
 from agent.cli.stream import HostView
-from agent.cli.table import clean, quantity
+from agent.cli.table import clean
 from agent.model import Incident, Metric
 
 _WIDTH = 30
@@ -74,15 +75,15 @@ def _traffic(host: HostView) -> RenderableType:
         sent = host.value("network.transmit_bytes_per_second", metric.labels)
         table.add_row(
             _plain(f"network {metric.labels.get('interface', '')}"),
-            _plain(f"in {quantity(metric.value, 'bytes/s')}"),
-            _plain(f"out {quantity(sent, 'bytes/s')}" if sent is not None else ""),
+            _plain(f"in {figure(metric.value, 'bytes/s')}"),
+            _plain(f"out {figure(sent, 'bytes/s')}" if sent is not None else ""),
         )
     for metric in host.metrics("diskio.read_bytes_per_second"):
         written = host.value("diskio.write_bytes_per_second", metric.labels)
         table.add_row(
             _plain(f"disk {' '.join(metric.labels.values())}"),
-            _plain(f"read {quantity(metric.value, 'bytes/s')}"),
-            _plain(f"write {quantity(written, 'bytes/s')}" if written is not None else ""),
+            _plain(f"read {figure(metric.value, 'bytes/s')}"),
+            _plain(f"write {figure(written, 'bytes/s')}" if written is not None else ""),
         )
     return Panel(table, title="traffic", title_align="left")
 
@@ -97,7 +98,7 @@ def _processes(host: HostView) -> RenderableType:
             metric = found[index] if index < len(found) else None
             cells += [
                 _plain(" ".join(metric.labels.values()) if metric else ""),
-                _plain(quantity(metric.value, unit) if metric else ""),
+                _plain(figure(metric.value, unit) if metric else ""),
             ]
         table.add_row(*cells)
     return Panel(table, title="processes by cpu and by memory", title_align="left")
@@ -106,7 +107,7 @@ def _processes(host: HostView) -> RenderableType:
 def _incidents(incidents: Iterable[Incident]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for incident in sorted(incidents, key=lambda incident: (-incident.severity.rank, -incident.fired_at)):
-        value = "" if incident.value is None else quantity(incident.value, incident.unit)
+        value = standing(incident.value, incident.unit, incident.op)
         table.add_row(
             Text(incident.severity.upper(), style=_COLORS.get(incident.severity, "")),
             _plain(incident.threshold),
@@ -142,7 +143,7 @@ def _number(value: float | None) -> str:
 
 def _bytes(host: HostView, name: str, word: str, like: Metric | None = None) -> str:
     value = host.value(name, like.labels if like else None)
-    return "" if value is None else f"{quantity(value, 'bytes')} {word}"
+    return "" if value is None else f"{figure(value, 'bytes')} {word}"
 
 
 def _state(host: HostView) -> Text:

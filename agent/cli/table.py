@@ -1,10 +1,8 @@
-"""Aligned columns and readable values for the terminal."""
+"""Aligned columns for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-_STEPS = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -20,35 +18,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def clean(text: str) -> str:
     """What came from elsewhere must not move the cursor or colour the terminal of who reads it."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def quantity(value: float, unit: str) -> str:
-    """As people read it: "71.2 %", "1.5 GiB", "12 ms", "3.2 MiB/s", "4"."""
-    if unit == "percent":
-        return f"{value:.1f} %"
-    if unit in ("bytes", "bytes/s"):
-        return _size(value) + unit.removeprefix("bytes")
-    if unit == "seconds":
-        return _duration(value)
-    number = f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-    return f"{number} {unit}".rstrip()
-
-
-def _size(value: float) -> str:
-    for step in _STEPS:
-        if abs(value) < 1024 or step == _STEPS[-1]:
-            break
-        value /= 1024
-    return f"{value:.0f} B" if not step else f"{value:.1f} {step}B"
-
-
-def _duration(value: float) -> str:
-    if abs(value) < 1e-3:
-        return f"{value * 1e6:.0f} us"
-    if abs(value) < 1:
-        return f"{value * 1e3:.3g} ms"
-    if abs(value) < 120:
-        return f"{value:.3g} s"
-    if abs(value) < 7200:
-        return f"{value / 60:.1f} min"
-    return f"{value / 3600:.1f} h" if abs(value) < 172800 else f"{value / 86400:.1f} d"

@@ -105,15 +105,23 @@ def _chosen(config: Config, names: list[str]) -> list[ThresholdConfig]:
 def _replay(  # noqa: PLR0917 - all of it says what is replayed
     api: Api, host: str, config: Config, rules: list[ThresholdConfig], start: float, end: float
 ) -> Replay:
-    """Together with the rules that may hold these back; what those would have said is not told."""
+    """Together with the rules that may hold these back; what those would have said is not told.
+
+    It begins with the first sample that is still stored: what went before is not known to have been silent.
+    """
     from agent.alerting.replay import Replay  # noqa: PLC0415
     from agent.cli.samples import pages  # noqa: PLC0415
 
     asked = {rule.name for rule in rules}
     rules = _with_causes(config, asked)
-    replay = Replay(host, rules, start, config.maintenance, config.slack)
+    replay: Replay | None = None
     for until, page in pages(api, host, sorted({rule.metric for rule in rules}), start, end):
-        replay.feed(page, until)
+        times = [time for recorded in page for time, _ in recorded.points]
+        if replay is None and times:
+            replay = Replay(host, rules, min(times), config.maintenance, config.slack)
+        if replay is not None:
+            replay.feed(page, until)
+    replay = replay or Replay(host, rules, start, config.maintenance, config.slack)
     replay.end(end)
     replay.firings = {key: one for key, one in replay.firings.items() if one.incident.threshold in asked}
     return replay
@@ -159,7 +167,7 @@ def _sums(replay: Replay, rules: list[ThresholdConfig]) -> Iterator[tuple[str, .
 
 
 def _row(replay: Replay, firing: Firing) -> tuple[str, ...]:
-    from agent.alerting.figure import duration, figure  # noqa: PLC0415
+    from agent.alerting.figure import duration, standing  # noqa: PLC0415
 
     incident = firing.incident
     lasted = duration(_lasted(replay, firing)) + ("" if incident.state == "resolved" else ", open")
@@ -169,7 +177,7 @@ def _row(replay: Replay, firing: Firing) -> tuple[str, ...]:
         incident.host,
         incident.threshold,
         str(incident.peak),
-        "-" if incident.peak_value is None else figure(incident.peak_value, incident.unit),
+        standing(incident.peak_value, incident.unit, incident.op) or "-",
         str(firing.messages),
         ", ".join(f"{name}={text}" for name, text in sorted(incident.labels.items())) or "-",
     )

@@ -41,8 +41,8 @@ class Argument(msgspec.Struct, frozen=True):
             return self.check(word)
         try:
             return self.check(float(Duration.parse(word)))
-        except ValueError:
-            raise self._refused(word) from None
+        except (ValueError, CommandError):
+            raise self._refused(word) from None  # in the person's own words, not in seconds
 
     def check(self, value: Value) -> Value:
         if self.kind == "duration":
@@ -88,7 +88,7 @@ _SILENCE = re.compile(r"sil_[0-9a-z]{1,40}")
 _INCIDENT = re.compile(r"inc_[0-9a-z]{1,40}")
 
 
-_PROBE = Argument("name", "the name of a probe", _NAME)
+_PROBE = Argument("name", "the name of a probe, or an incident's id", _NAME)
 _JOB = Argument("name", "the name of a job", _NAME)
 _INCIDENT_ID = Argument("id", "an incident's id, inc_…", _INCIDENT)
 _DURATION = Argument("duration", 'a duration from "1m" to "30d"', kind="duration")
@@ -157,17 +157,21 @@ def find(name: str) -> Verb:
         import difflib  # noqa: PLC0415 - only when there is a fault
 
         close = difflib.get_close_matches(name[:40], VERBS, n=1)
-        raise CommandError("unknown_verb", f"no verb {name[:40]!r}" + (f"; did you mean {close[0]}?" if close else ""))
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(VERBS)}"
+        raise CommandError("unknown_verb", f"no verb {name[:40]!r}; {hint}")
     return verb
 
 
-def parse(verb: str, words: Sequence[str]) -> Args:
-    """The arguments that a person's words say; CommandError tells what is wrong and how the verb is used."""
+def parse(verb: str, words: Sequence[str], usage: str = "") -> Args:
+    """The arguments that a person's words say; CommandError tells what is wrong and how the verb is used.
+
+    `usage`: how it is written where it was, if other words come before these.
+    """
     known = find(verb)
     try:
         return _parsed(known, list(words))
     except CommandError as error:
-        raise CommandError(error.code, f"{error.detail}; usage: {known.usage}") from None
+        raise CommandError(error.code, f"{error.detail}; usage: {usage or known.usage}") from None
 
 
 def _parsed(verb: Verb, left: list[str]) -> Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from agent.alerting.figure import duration, figure
+from agent.alerting.figure import duration, figure, standing
 from agent.alerting.holding import SHOWN, Holding, shown
 from agent.alerting.memory import Pair
 from agent.clock import Clock
@@ -89,7 +89,8 @@ class Verbs:
         return Outcome(shown([title, *lines]), data)
 
     async def _probe(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
-        result = await self._visits.run(self._planned(str(args["name"])))
+        name = str(args["name"])
+        result = await self._visits.run(self._planned(self._probe_of(name) if name.startswith("inc_") else name))
         title = f"{result.probe}: {result.status} in {figure(result.duration, 'seconds')}"
         lines = [title + (f": {result.error}" if result.error else ""), *map(_metric, result.metrics)]
         data = {
@@ -98,6 +99,17 @@ class Verbs:
             "metrics": [msgspec.to_builtins(metric) for metric in result.metrics],
         }
         return Outcome(shown(lines), data, ok=result.status == "ok")
+
+    def _probe_of(self, incident_id: str) -> str:
+        """Who brings the series of this incident; a metric alone does not say it where several are of one plugin."""
+        incident = next((one for one in self._parts.engine.incidents() if one.id == incident_id), None)
+        if incident is None:
+            raise CommandError("unknown_incident", f"no incident {incident_id} is open")
+        metric = incident.metric
+        name = self._parts.insight.witness.probe(metric, incident.labels) or metric.partition(".")[0]
+        if all(one.name != name for one in self._setup().planned):
+            raise CommandError("unknown_probe", f"{metric} is brought by no probe that could be run")
+        return name
 
     async def _advise(self, args: Args, actor: str) -> Outcome:  # noqa: ARG002
         planned = self._planned(str(args["plugin"]))
@@ -120,7 +132,10 @@ class Verbs:
         try:
             lines = self._parts.engine.explain(name)
         except KeyError as error:
-            raise CommandError("unknown_threshold", f"no threshold {name!r} is on") from error
+            there = ", ".join(rule.name for rule in self._setup().config.thresholds if rule.enabled)
+            raise CommandError(
+                "unknown_threshold", f"no threshold {name!r} is on; there are {there or 'none'}"
+            ) from error
         return Outcome(shown(lines), {"lines": lines[: 5 * SHOWN]})
 
     # -- doing
@@ -141,7 +156,7 @@ class Verbs:
 
 
 def _incident(incident: Incident, now: float) -> str:
-    value = "" if incident.value is None else f" {figure(incident.value, incident.unit)}"
+    value = f" {standing(incident.value, incident.unit, incident.op)}".rstrip()
     labels = ",".join(f"{key}={value}" for key, value in sorted(incident.labels.items()))
     where = f" {{{labels}}}" if labels else ""
     since = duration(now - incident.started_at)

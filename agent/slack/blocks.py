@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.model import Evidence, Incident, Severity, Transition, TransitionKind
 from agent.slack.buttons import buttons
-from agent.slack.facts import facts, headline, links, states, trend
+from agent.slack.facts import facts, headline, links, states, subject, trend
 from agent.slack.reply import reply_line
 from agent.slack.sparkline import sparkline
 from agent.slack.text import code_block, escape, link, mention, moment
@@ -73,13 +73,16 @@ def message(
 
 
 def reply(incident: Incident, transition: Transition, *, mention: str = "", small: bool = False) -> Message:
-    """What the thread is told; whom it concerns is named when the severity rises and when nobody has it."""
-    text = escape(reply_line(incident, transition), 800)
+    """What the thread is told; whom it concerns is named when the severity rises and when nobody has it.
+
+    It says what it is about: a notification shows no more of the thread, and that of a storm is about many.
+    """
+    about, line = escape(subject(incident), 600), escape(reply_line(incident, transition), 800)
     ping = _ping(mention) if transition.kind in CALLS else ""
     if small:
-        return Message(text)
+        return Message(f"{about}: {line}")
     sign = SIGNS["resolved"] if transition.kind is TransitionKind.RESOLVED else SIGNS[transition.severity]
-    return Message(text, [_section(f"{sign} {text}{ping}")])
+    return Message(f"{about}: {line}", [_section(f"{sign} *{about}*: {line}{ping}")])
 
 
 def colour(incident: Incident) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from agent.alerting.figure import figure
 from agent.model import Incident
 from agent.slack.blocks import colour
-from agent.slack.facts import bound, headline
+from agent.slack.facts import bound, headline, history_unit
 from agent.slack.scale import scale
 from agent.slack.sheet import Sheet, known
 from agent.slack.text import plain, sane
@@ -31,16 +31,18 @@ def chart(incident: Incident) -> bytes:
     points = [(start + minute * MINUTE, value) for minute, value in enumerate(incident.history) if known(value)]
     if len(points) < 2:
         return b""
-    limit = incident.limit if incident.op in ("<", ">") and known(incident.limit) else None
+    unit = history_unit(incident)
+    judged = incident.op in ("<", ">") and unit == incident.unit  # it is the line itself that the limit is for
+    limit = incident.limit if judged and known(incident.limit) else None
     recent = incident.updated_at - incident.fired_at < MINUTE and known(incident.history[-1])
     if limit is not None and recent and known(incident.value):
         points[-1] = points[-1][0], incident.value  # what crossed the limit, where a minute's mean may not
     values = [value for _, value in points] + ([] if limit is None else [limit])
-    sheet = Sheet(start, opened, scale(min(values), max(values), incident.unit))
+    sheet = Sheet(start, opened, scale(min(values), max(values), unit))
     last, value = points[-1]
-    sheet.head(headline(incident), plain(incident.metric, 80), figure(value, incident.unit), colour(incident))
+    sheet.head(headline(incident), plain(incident.metric, 80), figure(value, unit), colour(incident))
     minutes = range(0, len(incident.history), _TICK)
-    sheet.axes(incident.unit, [opened - minute * MINUTE for minute in minutes])
+    sheet.axes(unit, [opened - minute * MINUTE for minute in minutes])
     sheet.line(points, apart=1.5 * MINUTE)
     if limit is not None:
         sheet.limit(limit, f"limit {bound(incident)}")

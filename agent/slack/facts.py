@@ -25,7 +25,12 @@ def headline(incident: Incident) -> str:
     word = "RESOLVED" if incident.state == "resolved" else incident.severity.upper()
     if incident.metric == DIGEST:
         return f"DIGEST: {plain(incident.threshold, 100)} for {lasted(incident)}"
-    return f"{word}: {plain(incident.threshold, 100)} on {where(incident)}"
+    return f"{word}: {subject(incident)}"
+
+
+def subject(incident: Incident) -> str:
+    """What, and where."""
+    return f"{plain(incident.threshold, 100)} on {where(incident)}"
 
 
 def where(incident: Incident) -> str:
@@ -50,7 +55,11 @@ def facts(incident: Incident) -> list[Fact]:
 
 def trend(incident: Incident) -> str:
     """The hour before it opened: "62 % to 85.2 %"; "" where nothing is known of it."""
-    return plain(span(incident.history, incident.unit), 120)
+    return plain(span(incident.history, history_unit(incident)), 120)
+
+
+def history_unit(incident: Incident) -> str:
+    return incident.unit if incident.history_unit is None else incident.history_unit
 
 
 def states(incident: Incident) -> list[Fact]:

@@ -27,7 +27,7 @@ HINT = "status [host] | top host | graph host metric [1h] | incidents | ack id |
 def manifest(mode: Literal["socket", "http"], url: str = "", name: str = "Tocsin") -> dict[str, Any]:
     """`url`: where Slack reaches the collector (https://tocsin.example.org); ValueError where HTTP mode has none."""
     if mode == "http" and not url.startswith("https://"):
-        raise ValueError("HTTP mode needs the https:// address under which Slack reaches the collector")
+        raise ValueError("HTTP mode needs --url, the https:// address under which Slack reaches the collector")
     if not 0 < len(name) <= NAME_LENGTH:
         raise ValueError(f"a name of 1 to {NAME_LENGTH} characters")
     base = url.rstrip("/")

@@ -93,6 +93,8 @@ async def test_quantities_read_as_people_write_them(page: Page) -> None:
         (1536, "bytes", "1.5 KiB"),
         (17179869184, "bytes", "16 GiB"),
         (2048, "bytes/s", "2 KiB/s"),
+        (2**30, "bytes/h", "1 GiB/h"),
+        (15, "percent/min", "15 %/min"),
         (0.00024, "seconds", "240 µs"),
         (0.0031, "seconds", "3.1 ms"),
         (59, "seconds", "59 s"),
@@ -110,6 +112,19 @@ async def test_quantities_read_as_people_write_them(page: Page) -> None:
         + ".map(([v, u]) => m.quantity(v, u));",
     )
     assert shown == [case[2] for case in cases]
+
+
+async def test_silence_is_told_as_such(page: Page) -> None:
+    """Not as a value beside a limit: the value is how long it was when it was noticed."""
+    words = await run(
+        page,
+        "words.js",
+        """
+        const silent = {state: "open", op: "absent", unit: "seconds", value: 10.8, limit: 10};
+        return [m.figures(silent), m.figures({...silent, state: "resolved"})];
+        """,
+    )
+    assert words == ["no data for 10 s", "had no data for 10 s"]
 
 
 async def test_what_was_printed_was_not_delivered_to_slack(page: Page) -> None:

@@ -82,11 +82,13 @@ async def test_a_host_that_says_nothing_is_told_as_such(
         ("UBOB", "status db-1", "you have no grant for status"),
         ("UBOB", "who", "you have no grant for who"),
         ("UCAT", "job web-1 backup", "you have no grant for job"),
-        ("UADA", "porbe web-1 disk", "did you mean probe"),
+        ("UADA", "porbe web-1 disk", "no verb 'porbe'; did you mean probe?"),
+        ("UADA", "deploy web-1", "no verb 'deploy'; there are status,"),
         ("UADA", "probe web-1 $(id)", "expected the name of a probe"),
+        ("UADA", "probe web-1", "usage: probe host name."),
         ("UADA", "probe web-1 --flag", "expected the name of a probe"),
         ("UADA", "probe nowhere disk", "no host is called"),
-        ("UADA", "silence host=web-1 99d x", "expected a duration"),
+        ("UADA", "silence host=web-1 99d x", 'expected a duration from "1m" to "30d", not \'99d\''),
     ],
 )
 async def test_who_may_not_and_what_cannot_be_is_refused_and_audited(

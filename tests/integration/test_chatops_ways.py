@@ -192,9 +192,14 @@ async def test_by_http_the_same(
 
 
 async def test_a_real_incident_is_taken_from_slack(stage: Stage, make: Make) -> None:
-    """Its button acknowledges it on its host, whose new version says by whom; a silence is made, listed and ended."""
+    """Its button acknowledges it on its host, whose new version says by whom; a silence is made, listed and ended.
+
+    The probe that is run is the one that brought the series, whatever it is called.
+    """
     allow = '["ack", "silence", "silences", "unsilence", "probe"]'
     agent = make(stage.broker, more=f'[commands]\ntrusted_keys = ["{SIGNER.public}"]\nallow = {allow}\n')
+    named = agent.config.read_text().replace("[probes.switch]", '[probes.cellar]\nplugin = "switch"')
+    agent.config.write_text(named)
     agent.start()
     async with stage.office() as collector:
         await ready(stage, collector, "t-1")

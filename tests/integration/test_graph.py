@@ -71,7 +71,10 @@ async def test_where_no_file_may_be_sent_the_text_stays(stage: Stage, make: Make
         await stage.asks(ASK)
         await only(slack, stage.ops, "now 42")
         await slack.until(lambda: slack.called("files.getUploadURLExternal"))
-        for text, word in (("graph t-2 switch.level", "No host is called"), ("graph t-1 no.such", "has brought no")):
+        for text, word in (
+            ("graph t-2 switch.level", "No host is called"),
+            ("graph t-1 switch.levl", "in the last 1 h; did you mean switch.level?"),
+        ):
             await stage.asks(text)
             await slack.until(lambda word=word: any(word in said for said in whispers(slack)))
         assert slack.pictures("#ops") == []

@@ -245,5 +245,7 @@ def test_every_step_has_its_sentence(kind: str, expected: str) -> None:
     incident = replace(SAMPLES["critical"].incident, muted="silenced by ada")
     incident = replace(incident, acknowledged_by="ada") if kind == "acknowledged" else incident
     step = Transition(incident.id, 2, TransitionKind(kind), Severity.CRITICAL, NOW)
-    assert reply(incident, step).text == expected.replace(">", "&gt;")
+    told = reply(incident, step)
+    assert told.text == f"memory on web-1: {expected}".replace(">", "&gt;")
+    assert "*memory on web-1*" in str(told.blocks), "a storm's thread tells of many hosts"
     assert reply(incident, replace(step, note="because")).text.endswith(" because")

@@ -16,6 +16,7 @@ from PIL import Image
 from agent.slack import picture
 from agent.slack.blocks import COLOURS
 from agent.slack.chart import chart
+from agent.slack.facts import trend
 from agent.slack.samples import samples
 from agent.slack.scale import scale
 from agent.slack.sheet import BOTTOM, HEIGHT, LEFT, LIMIT, LINE, RIGHT, TOP, WIDTH
@@ -48,6 +49,16 @@ def test_a_line_its_limit_and_where_it_stands() -> None:
     assert near(image, LIMIT, (LEFT, TOP, WIDTH, HEIGHT)) > 300
     assert near(image, COLOURS[DISK.severity], (WIDTH - RIGHT - 10, TOP, WIDTH, HEIGHT)) > 80
     assert near(image, COLOURS[DISK.severity], (0, 0, 8, HEIGHT)) > 2000
+
+
+def test_the_hour_of_what_changes_too_fast_is_in_its_own_unit() -> None:
+    """The limit is one of the change, and so is not drawn beside the values; nor is the change one of them."""
+    gib = 2.0**30
+    growing = tuple(minute * gib for minute in range(60))
+    fast = replace(DISK, unit="bytes/h", value=90 * gib, limit=gib, history=growing, history_unit="bytes")
+    assert trend(fast) == "0 B to 59 GiB"
+    assert near(pixels(chart(fast)), LIMIT, (LEFT, TOP, WIDTH, HEIGHT)) == 0
+    assert chart(fast) == chart(replace(fast, value=1.0))
 
 
 def test_a_gap_is_one() -> None:

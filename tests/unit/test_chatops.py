@@ -8,16 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.alerting.silence import MOST
-from agent.collector.chatops import silences
 from agent.collector.chatops.confirm import VALID, Asked, Confirm, question
+from agent.collector.chatops.desk import _sentence
 from agent.collector.chatops.fanout import HostState, command_id
 from agent.collector.chatops.grants import FRESH, USABLE, Grants, Groups, Rights
 from agent.collector.chatops.orders import outcome_of
 from agent.collector.chatops.plan import Plan, Planner, usage_of
 from agent.collector.chatops.repeats import Repeats
 from agent.collector.chatops.request import Request, of_event, of_press, of_slash
-from agent.collector.chatops.silences import holding, listed
 from agent.collector.chatops.words import graph_lines, help_lines, spark, state_lines
 from agent.collector.store import SeriesRow
 from agent.commands.payload import ID
@@ -39,6 +37,13 @@ JSON = st.recursive(
 
 def slash(text: str, user: str = "U1") -> Request:
     found = of_slash(payloads.slash(text, user=user, channel="C1", response_url="http://x"))
+    assert found is not None
+    return found
+
+
+def pressed(action: str, value: str) -> Request:
+    press = payloads.press(action, value, user="U1", channel="C1", message={"ts": "1.1"}, response_url="")
+    found = of_press(press)
     assert found is not None
     return found
 
@@ -113,6 +118,15 @@ def test_a_copy_and_the_same_words_within_seconds_are_one() -> None:
     assert repeats.first(slash("top web-2"), 4.9)
     assert repeats.first(slash("top web-1", "U2"), 4.9)
     assert repeats.first(slash("top web-1"), 5.1)
+
+
+def test_the_same_button_of_two_incidents_is_pressed_twice() -> None:
+    """Also within seconds, and on one host."""
+    repeats = Repeats()
+    for action in ("tocsin_ack", "tocsin_probe", "tocsin_silence_1h"):
+        assert repeats.first(pressed(action, "web-1 inc_1"), 0.0)
+        assert repeats.first(pressed(action, "web-1 inc_2"), 1.0)
+        assert not repeats.first(pressed(action, "web-1 inc_2"), 2.0)
 
 
 # -- grants
@@ -245,7 +259,7 @@ async def test_who_is_asked_what() -> None:
     assert list((await planner().plan("silence", ("cpu", "1h", "why"), ALL)).args) == ["db-1", "web-1"]
     assert dict((await planner().plan("ack", ("inc_1",), SOME)).args) == {"web-1": {"id": "inc_1"}}
     assert dict((await planner().plan("probe", (), ALL, host="web-1", incident="inc_1")).args) == {
-        "web-1": {"name": "disk"}
+        "web-1": {"name": "inc_1"}
     }
     assert list((await planner().plan("silence", ("inc_1", "1h", "x"), SOME)).args) == ["web-1"]
 
@@ -293,22 +307,6 @@ def test_done_is_not_always_well() -> None:
     assert outcome_of({"a": HostState("done", data={"ok": False})}) == "failed"
 
 
-# -- silences
-
-
-def test_the_same_silence_on_many_hosts_is_one() -> None:
-    def state(number: str, **changes: Any) -> HostState:
-        values = {"match": "cpu", "author": "slack:U1", "reason": "x", "created_at": 100.0, "until": 4000.0}
-        return HostState("done", data={"silences": [{"id": number, **values, **changes}, {"id": 7}, "x"]})
-
-    found = listed(
-        {"a": state("sil_1"), "b": state("sil_2"), "c": state("sil_3", author="slack:U2"), "d": HostState("silent")}
-    )
-    assert [silence.ids for silence in found] == [{"a": "sil_1", "b": "sil_2"}, {"c": "sil_3"}]
-    assert holding(found, "sil_2") == found[0]
-    assert holding(found, "sil_9") is None
-
-
 # -- words
 
 
@@ -346,34 +344,17 @@ def test_an_answer_is_always_one_that_slack_takes(title: str, lines: list[str], 
     check_message(message.text, message.blocks, [], editing=True)
 
 
-def answered(*items: dict[str, Any]) -> HostState:
-    return HostState("done", "", {"silences": list(items)})
-
-
-def silence(number: int, **changes: Any) -> dict[str, Any]:
-    made = {"id": f"sil_{number}", "match": "disk", "until": 9e3, "created_at": 1.0, "author": "a", "reason": "r"}
-    return made | changes
-
-
-def test_a_silence_without_a_time_is_none() -> None:
-    """Texts that a lenient reader takes for numbers are no end of anything."""
-    states = {"web-1": answered(silence(1, until="nan"), silence(2, created_at="-inf"), silence(3))}
-    assert [one.id for one in listed(states)] == ["sil_3"]
-
-
-def test_what_hosts_hold_is_compared_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host sends what it likes; the loop that reads it must turn on."""
-    compared = []
-    together = silences._together
-
-    def counted(known: silences.Silenced, other: silences.HostSilence) -> bool:
-        compared.append(other)
-        return together(known, other)
-
-    monkeypatch.setattr(silences, "_together", counted)
-    items = [silence(number, until=1e3 * number) for number in range(3000)]
-    states = {f"web-{number}": answered(*items) for number in range(4)}
-    shown = listed(states)
-    assert len(compared) <= 4 * MOST * silences.LOOKED_AT
-    assert all(len(state.data["silences"]) == 3000 for state in states.values())
-    assert MOST <= len(shown) <= 4 * MOST
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no verb 'x'; did you mean y?", "No verb 'x'; did you mean y?"),
+        ("web-1 is away", "web-1 is away."),
+        (
+            "id is missing; usage: silence MATCH DURATION REASON…",
+            "Id is missing; usage: silence MATCH DURATION REASON…",
+        ),
+    ],
+)
+def test_a_refusal_is_a_sentence(text: str, told: str) -> None:
+    """A host's name stays as it is, and what is ended already is not ended twice."""
+    assert _sentence(text) == told

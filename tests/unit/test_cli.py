@@ -15,8 +15,8 @@ import pytest
 
 from agent import cli, up
 from agent.__main__ import SERVICES, _command
-from agent.cli import main
-from agent.cli.table import clean, quantity, table
+from agent.cli import incidents, main
+from agent.cli.table import clean, table
 from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
 from tests.services import free_port
 
@@ -258,28 +258,34 @@ def test_tables_line_up_and_stay_harmless() -> None:
     assert clean("a\u202eb\n") == "a�b�"
 
 
-Row = tuple[float, str, str]
+@pytest.mark.parametrize(
+    ("value", "unit", "op", "shown"),
+    [(3.6e10, "bytes/h", ">", "33.5 GiB/h"), (71.23, "percent", ">", "71.2 %"), (10.8, "seconds", "absent", "no data")],
+)
+def test_incidents_are_listed_as_slack_has_them(
+    value: float, unit: str, op: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of silence the value is how long it was when it was noticed, which is no news."""
+    row = {"id": "inc_1", "host": "web-1", "severity": "warning", "state": "open", "threshold": "x", "fired_at": 1.0}
+    incidents._print_table([{**row, "value": value, "unit": unit, "op": op}], open_only=True)
+    assert f"  {shown}  " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("more", "shown"),
     [
-        (71.23, "percent", "71.2 %"),
-        (1536, "bytes", "1.5 KiB"),
-        (3, "bytes/s", "3 B/s"),
-        (0.0125, "seconds", "12.5 ms"),
-        (0.00002, "seconds", "20 us"),
-        (90, "seconds", "90 s"),
-        (7200, "seconds", "2.0 h"),
-        (864000, "seconds", "10.0 d"),
-        (1234567, "", "1,234,567"),
-        (0.125, "1/s", "0.125 1/s"),
+        ({"state": "open"}, "open"),
+        ({"state": "open", "acknowledged_by": "slack:U1", "muted": "silenced"}, "acknowledged, muted"),
+        ({"state": "open", "flapping": True, "muted": ""}, "flapping"),
+        ({"state": "resolved", "acknowledged_by": "slack:U1"}, "resolved"),
     ],
 )
-def test_values_as_people_read_them(row: Row) -> None:
-    """Units in the size that fits."""
-    value, unit, expected = row
-    assert quantity(value, unit) == expected
+def test_the_list_says_what_holds_of_an_incident(
+    more: dict[str, object], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"id": "inc_1", "host": "web-1", "severity": "warning", "threshold": "x", "fired_at": 1.0, **more}
+    incidents._print_table([row], open_only=True)
+    assert f"  warning   {shown}  " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["job", "run"], ["silence", "up", "1h", "collect"]])

@@ -82,6 +82,24 @@ def test_it_says_when_a_rule_would_have_fired_and_what_it_had_cost(
     assert over.split()[-2:] == ["2", "mount=/"]
 
 
+def test_before_the_first_sample_nothing_was_missed(
+    collector: Collector, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Samples are kept for three days; a week is asked for."""
+    config.write_text('[[thresholds]]\nname = "gone"\nmetric = "disk.used_percent"\nabsent_for = "1m"\n')
+    assert main(["thresholds", "test", "--last", "7d", "-c", str(config)]) == EXIT_OK
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["gone", "web-1", "0"]
+
+
+def test_what_never_came_is_missed(collector: Collector, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collector.values = {}
+    config.write_text('[[thresholds]]\nname = "gone"\nmetric = "disk.used_percent"\nabsent_for = "1m"\n')
+    assert main(["thresholds", "test", "--last", "1h", "-c", str(config)]) == EXIT_OK
+    sums, firings = capsys.readouterr().out.split("\n\n")[:2]
+    assert sums.splitlines()[1].split()[:3] == ["gone", "web-1", "1"]
+    assert "  no data  " in firings
+
+
 def test_one_rule_as_json(collector: Collector, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["thresholds", "test", "disk", "--last", "1h", "--json", "-c", str(config)]) == EXIT_OK
     [host] = json.loads(capsys.readouterr().out)["hosts"]

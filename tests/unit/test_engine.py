@@ -122,6 +122,7 @@ def test_silence_resolves_nothing_and_is_an_incident_of_its_own(clock: ManualClo
     clock.tick(2)
     [(absence, opened)] = made.tick()
     assert (absence.op, absence.severity, absence.limit, opened.kind) == ("absent", "warning", 60, "opened")
+    assert (absence.unit, absence.history_unit) == ("seconds", "percent")
     assert made.tick() == []
     assert len(made.incidents()) == 2
     pairs = observe(made, clock, disk(85))

@@ -106,8 +106,21 @@ def test_silence_is_counted(clock: ManualClock) -> None:
     assert "silent for 59 s of 1 min" in said(made)
     made.tick()
     assert "no series of app.up has come that it matches" in said(made, "Never")
-    assert "silent for 1 min 9 s of 1 min" in said(made, "Never")
+    assert "silent for 1 min 9 s, longer than 1 min" in said(made, "Never")
     assert "open: warning since 1 min 9 s, version 1 (inc_" in said(made, "Never")
+
+
+def test_a_series_that_fell_silent_had_results_once(clock: ManualClock) -> None:
+    """Its probe goes on, and brings others."""
+    made = engine(clock, rule(absent_for=60))
+    observe(made, clock, disk(10, "/"), disk(10, "/srv"))
+    clock.tick(70)
+    observe(made, clock, disk(10, "/"))
+    made.tick()
+    text = said(made)
+    assert (
+        "mount=/srv: not among the latest results; judged last: ok\n  silent for 1 min 20 s, longer than 1 min" in text
+    )
 
 
 def test_a_unit_that_does_not_fit_is_named(clock: ManualClock) -> None:

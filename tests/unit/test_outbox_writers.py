@@ -102,6 +102,26 @@ async def test_it_goes_on_from_what_another_has_posted(bench: Bench, clock: Manu
     assert bench.slack.whats == ["edit", "reply resolved"]
 
 
+@pytest.mark.parametrize("hint", [False, True])
+async def test_what_another_says_of_a_version_to_come_is_told_once(
+    bench: Bench, clock: ManualClock, hint: bool
+) -> None:
+    """What a host wants told may be heard before the incident's new version, of which two came at once there."""
+    seen = await bench.desire(incident(flapping=True))
+    host = Delivery(seen, "#alerts", ts=bench.row.ts, posted_in=bench.row.channel, delivered=1, state="delivered")
+    steady = msgspec.structs.replace(seen, version=2, flapping=False)
+    over = after(steady, None)
+    host.desire(steady)
+    host.desire(over)
+    bench.outbox.adopt([told(host)])
+    await clock.advance(5)
+    assert bench.slack.whats == ["post"]
+    for version in (steady, over):
+        bench.outbox.desire(version, told=told(host) if hint else None)
+    await clock.advance(30)
+    assert bench.slack.whats == ["post", "edit", "reply resolved"]
+
+
 def told(row: Delivery) -> DeliveryState:
     return row.shown()
 

@@ -105,7 +105,7 @@ def test_one_host_is_drawn() -> None:
     text = drawn(screen.one(stream.hosts["web-1"], T0 + 3))
     for expected in ("online", "61 CRITICAL", "heard 3 s ago", "42.0 %", "81.5 %", "disk /srv", "97.0 %"):
         assert expected in text
-    for expected in ("in 2.0 KiB/s", "mysqld", "CRITICAL", "disk-space", "mount=/srv"):
+    for expected in ("in 2 KiB/s", "mysqld", "CRITICAL", "disk-space", "mount=/srv"):
         assert expected in text
 
 

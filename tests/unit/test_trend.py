@@ -200,7 +200,7 @@ async def test_growth_per_hour_can_be_written(tmp_path: Path) -> None:
     level = 5 * gib + 0.9 * gib * began / HOUR
     pairs = host.play(lambda at: level + 2 * gib * (at - began) / HOUR, 1200, unit="bytes")
     [(incident, _)] = pairs
-    assert (incident.unit, incident.limit) == ("bytes/h", gib)
+    assert (incident.unit, incident.limit, incident.history_unit) == ("bytes/h", gib, "bytes")
     assert gib < (incident.value or 0) < 2 * gib
     end = host.clock.monotonic()
     pairs = host.play(lambda at: level + 2 * gib * (end - began) / HOUR, 1200, unit="bytes")

@@ -284,4 +284,7 @@ def _only_you(text: str) -> dict[str, Any]:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    """Its first word, unless that is a name; ended, unless it is."""
+    first = text.partition(" ")[0].rstrip(",:;")
+    text = text[:1].upper() + text[1:] if first.isalpha() else text
+    return text if text.endswith(("?", ".", "…")) else f"{text}."

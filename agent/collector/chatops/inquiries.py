@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from agent.alerting.figure import duration
@@ -73,7 +74,7 @@ class Inquiries:
         if not order.words:
             raise CommandError("bad_arguments", f"usage: {usage_of('graph')}")
         host, *rest = order.words
-        args = verbs.parse("graph", rest)
+        args = verbs.parse("graph", rest, usage_of("graph"))
         _permit(rights, "graph", host)
         if self._fleet.host(host) is None:
             raise CommandError("unknown_host", f"no host is called {host[:63]!r}; `hosts` lists them")
@@ -84,7 +85,10 @@ class Inquiries:
         wanted = dict(pair.split("=", 1) for pair in labels.rstrip("}").split(",") if "=" in pair)
         rows = [row for row in rows if wanted.items() <= row.labels.items()]
         if not rows:
-            raise CommandError("no_data", f"{host} has brought no {metric} within {duration(span)}")
+            there = {known.name for sample in self._fleet.latest(host) for known in sample["metrics"]}
+            close = ", ".join(get_close_matches(metric, there, n=3))
+            hint = f"; did you mean {close}?" if close and metric not in there else ""
+            raise CommandError("no_data", f"nothing came of {metric} from {host} in the last {duration(span)}{hint}")
         lines = words.graph_lines(rows[:MOST_LINES])
         if len(rows) > MOST_LINES:
             lines.append(f"and {len(rows) - MOST_LINES} more series; metric{{label=value}} picks some")

@@ -11,7 +11,7 @@ from typing import TypeVar
 from agent.collector.chatops.fanout import HostState, States
 from agent.collector.chatops.grants import Rights
 from agent.collector.fleet import Fleet
-from agent.collector.store import IncidentRow, Reader
+from agent.collector.store import Reader
 from agent.commands import verbs
 from agent.commands.payload import Args
 from agent.errors import CommandError, StoreError
@@ -53,10 +53,10 @@ class Planner:
     ) -> Plan:
         """`host` and `incident` are known where a button was pressed. CommandError says what cannot be."""
         if verb == "probe" and incident:
-            return self.on(verb, verbs.parse(verb, [await self._probe_of(incident)]), [host], rights, exact=True)
+            return self.on(verb, verbs.parse(verb, [incident]), [host], rights, exact=True)
         if verb in HOST_FIRST:
             hosts, rest = self._named(verb, words)
-            return self.on(verb, verbs.parse(verb, rest), hosts, rights, exact=len(hosts) == 1)
+            return self.on(verb, verbs.parse(verb, rest, usage_of(verb)), hosts, rights, exact=len(hosts) == 1)
         args = verbs.parse(verb, words)
         if verb in OF_AN_INCIDENT or str(args.get("match", "")).startswith("inc_"):
             owner = host or await self._owner(str(args.get("id") or args.get("match")))
@@ -97,17 +97,10 @@ class Planner:
         return [name for name in self.names() if all(fnmatchcase(name, glob) for glob in globs)]
 
     async def _owner(self, incident: str) -> str:
-        return (await self._incident(incident)).host
-
-    async def _probe_of(self, incident: str) -> str:
-        """A metric is named after the plugin that measures it."""
-        return (await self._incident(incident)).metric.partition(".")[0]
-
-    async def _incident(self, incident: str) -> IncidentRow:
         row = await remembered(self._reader.incident(incident))
         if row is None:
-            raise CommandError("unknown_incident", f"there is no incident {incident[:60]!r}")
-        return row
+            raise CommandError("unknown_incident", f"there is no incident {incident[:60]!r}; `incidents` lists them")
+        return row.host
 
 
 async def remembered(question: Awaitable[T]) -> T:

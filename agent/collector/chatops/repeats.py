@@ -37,4 +37,5 @@ class Repeats:
 
 def same(request: Request) -> str:
     """Equal for what a person means by the same request."""
-    return "\0".join(("said", request.user, request.channel, request.verb, *request.words, request.host, request.token))
+    about = (request.host, request.incident, request.token)
+    return "\0".join(("said", request.user, request.channel, request.verb, *request.words, *about))

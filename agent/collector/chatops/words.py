@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from agent.alerting.figure import duration, figure
+from agent.alerting.figure import duration, figure, standing
 from agent.collector.chatops.fanout import HostState, States
 from agent.collector.chatops.grants import Rights
 from agent.collector.chatops.plan import Plan, usage_of
@@ -56,7 +56,7 @@ def fleet_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 def incident_lines(rows: Sequence[IncidentRow], now: float) -> list[str]:
     found = []
     for row in rows:
-        value = "" if row.value is None else f" {figure(row.value, row.unit)}"
+        value = f" {standing(row.value, row.unit, row.op)}".rstrip()
         seen = f", {row.acknowledged_by} looks after it" if row.acknowledged_by else ""
         what = plain(row.summary or row.threshold, 120)
         found.append(f"{row.severity.upper():<8} {row.host}: {what} ({row.threshold}{value})")

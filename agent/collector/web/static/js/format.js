@@ -43,9 +43,9 @@ export function drawnUnit(unit, kind) {
 
 export function quantity(value, unit) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  if (unit === "percent") return `${number(value)} %`;
-  if (unit === "bytes") return scaled(value, 1024, BYTES, " ");
-  if (unit === "bytes/s") return `${scaled(value, 1024, BYTES, " ")}/s`;
+  const [base, per] = String(unit ?? "").split(/(?=\/)/, 2);
+  if (base === "percent") return `${number(value)} %${per ?? ""}`;
+  if (base === "bytes") return scaled(value, 1024, BYTES, " ") + (per ?? "");
   if (unit === "seconds") return span(value);
   if (unit === "celsius") return `${number(value)} °C`;
   if (unit === "1/s") return `${scaled(value, 1000, THOUSANDS, " ").trim()}/s`;

@@ -41,9 +41,11 @@ export function title(incident) {
   return incident.summary || incident.threshold;
 }
 
-/** "93.1 % > 90 %": the present value, or the worst once it is over. */
+/** "93.1 % > 90 %": the present value, or the worst once it is over; of silence how long it took to be one. */
 export function figures(incident) {
   const over = incident.state === "resolved";
+  if (incident.op === "absent" && incident.limit !== null)
+    return `${over ? "had no data" : "no data"} for ${quantity(incident.limit, "seconds")}`;
   const value = quantity(over ? incident.peak_value ?? incident.value : incident.value, incident.unit);
   if (incident.limit === null || incident.limit === undefined) return value;
   const limit = quantity(incident.limit, incident.unit);
