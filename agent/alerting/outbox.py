@@ -366,7 +366,7 @@ class Outbox:
             del self._ids[row.channel]
             self._state.put({("channel", row.channel): None})
         verdict = judge(row, operation, error, self._default, self._rng)
-        if self._held:  # how Slack is for us is not asked
+        if self._held or operation == "look":  # how Slack is for us is not asked
             verdict = Verdict(verdict.pause, verdict.method)
         elif not isinstance(error, ChannelError | AnewError | ShrinkError):
             self._weather.failed()
