@@ -49,10 +49,12 @@ class Crowded(Recorder):
             self.shown[nonce] = posted.ts, thread_ts
         return posted
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
-        await super().find(channel, nonce, since, thread_ts)
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
+        await super().find(channel, nonce, since, thread_ts, at=at)
         ts, thread = self.shown.get(nonce, ("", None))
-        return Posted(channel, ts) if ts and thread == thread_ts else None
+        return Posted(channel, ts) if ts and thread == thread_ts and at in ("", ts) else None
 
     def roots(self) -> Counter[str]:
         return Counter(nonce.split(".")[0] for nonce, (_, thread) in self.shown.items() if thread is None)
@@ -182,7 +184,9 @@ class Unreadable(Crowded):
 
     error: DeliveryError = AmbiguousError("internal_error")
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
         self.note("find", nonce)
         raise self.error
 
