@@ -84,14 +84,13 @@ class SlackMessenger:
             content = self._message(incident, mention, small=small)
         else:
             content = reply(incident, transition, mention=mention, small=small)
-        broadcast = transition is not None and transition.kind in (TransitionKind.ESCALATED, TransitionKind.UNMUTED)
         answer = await self._call(
             "chat.postMessage",
             {
                 "channel": channel,
                 **_body(content),
                 "thread_ts": thread_ts,
-                "reply_broadcast": True if broadcast and thread_ts else None,
+                "reply_broadcast": True if thread_ts and _loud(transition) else None,
                 "metadata": {"event_type": EVENT_TYPE, "event_payload": {"nonce": nonce}},
                 "unfurl_links": False,
                 "unfurl_media": False,
@@ -214,6 +213,14 @@ class SlackMessenger:
                 token, base_url=self._base_url, timeout=timeout, ssl=tls, retry_handlers=[], logger=_quiet
             )
         return self._client
+
+
+def _loud(transition: Transition | None) -> bool:
+    """Whether the whole channel is to see it: it got worse, is no longer muted, or nobody has taken it."""
+    if transition is None:
+        return False
+    called = transition.kind is TransitionKind.REMINDED and transition.note != ""
+    return called or transition.kind in (TransitionKind.ESCALATED, TransitionKind.UNMUTED)
 
 
 def _tls() -> ssl.SSLContext:
