@@ -143,11 +143,14 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Sight(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A post, or the reply `call`, that Slack has taken and nobody has seen there yet."""
+    """A post, or the reply `call`, that Slack has taken as `ts` and nobody has seen there yet."""
 
     nonce: str
     asked_at: float
     call: Transition | None = None
+    ts: str = ""
+    tries: int = 0
+    """Looks that have failed."""
 
 
 class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):

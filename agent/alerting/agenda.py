@@ -65,14 +65,14 @@ class Agenda:
 
     def ready(self, row: Delivery, operation: Operation, channel: str, now: float) -> float:
         """The earliest moment for it; not after `now` means at once, infinity that something else comes first."""
-        earliest = max(self._parked, self._not_before.get(row.id, 0.0))
+        earliest = max(self._parked, self._not_before.get(_key(row, operation), 0.0))
         if operation == "edit" and not row.urgent:
             earliest = max(earliest, self._called.get(row.id, now - DEBOUNCE) + DEBOUNCE)
         if operation == "look":
             earliest = max(earliest, self._called.get(row.id, now - LOOK_AFTER) + LOOK_AFTER)
         if operation == "post" and row.gathered:
             thread, storm = self._table.thread(row), self._table.rows.get(row.bulletin)
-            if not thread and storm is not None and storm.state != "dead":
+            if storm is not None and storm.state != "dead" and (storm.unsure or not thread):
                 return math.inf  # first the message in whose thread it belongs
             earliest = max(earliest, self._called.get(f"in {thread}", now - CHILD_GAP) + CHILD_GAP)
         return max(earliest, self._pace.ready(_METHODS[operation], channel, now))
@@ -102,6 +102,7 @@ class Agenda:
         """What Slack has taken and not shown is told again; others have posted at once, so not all at once again."""
         row.looked(seen=seen)
         self.soon(row)
+        self._not_before.pop(_key(row, "look"), None)
         if seen:
             return
         longest = min(MISSED_CAP, MISSED_FIRST * 2.0 ** min(row.generation - 1, 10))
@@ -110,8 +111,9 @@ class Agenda:
     def put_off(self, row: Delivery, operation: Operation, verdict: Verdict) -> None:
         """A call has failed."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        self._not_before[row.id] = now + verdict.pause
-        row.next_try = None if row.state == "dead" else wall + verdict.pause
+        self._not_before[_key(row, operation)] = now + verdict.pause
+        if operation != "look":
+            row.next_try = None if row.state == "dead" else wall + verdict.pause
         if verdict.park:
             self._parked = now + verdict.park
         if verdict.method:
@@ -128,5 +130,11 @@ class Agenda:
 
     def forget(self, row: Delivery) -> None:
         self._not_before.pop(row.id, None)
+        self._not_before.pop(_key(row, "look"), None)
         for key in (row.id, f"in {row.ts}", f"in {row.thread}"):
             self._called.pop(key, None)
+
+
+def _key(row: Delivery, operation: Operation) -> str:
+    """A look that failed puts off the next one, and nothing else."""
+    return f"look {row.id}" if operation == "look" else row.id

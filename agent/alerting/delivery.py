@@ -76,6 +76,21 @@ class Delivery(msgspec.Struct):
         return bool(self.bulletin or self.thread)
 
     @property
+    def stale(self) -> bool:
+        return self.delivered < self.incident.version
+
+    @property
+    def unsure(self) -> bool:
+        """Whether a look will soon say that it is there."""
+        return self.unseen is not None and self.unseen.tries == 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether something of it is still to be told."""
+        operation = self.next()
+        return operation is not None and (operation != "look" or self.stale or self.call is not None)
+
+    @property
     def over(self) -> bool:
         """Resolved, and nothing is left to be told of it."""
         return self.resolved and self.next() is None
@@ -89,14 +104,17 @@ class Delivery(msgspec.Struct):
             return None
         if self.state == "ambiguous":
             return "find"
-        if not self.ts:
-            return "post"
-        stale = self.delivered < self.incident.version
-        if self.unseen is not None and not (stale and self.urgent):
+        return self._next_to_it() if self.ts else "post"
+
+    def _next_to_it(self) -> Operation | None:
+        """What to do about a message that is there. A look comes first, but one that failed keeps nothing waiting."""
+        if self.unsure and not (self.stale and self.urgent):
             return "look"
-        if stale:
+        if self.stale:
             return "edit"
-        return "reply" if self.call is not None else None
+        if self.call is not None:
+            return "reply"
+        return None if self.unseen is None else "look"
 
     def desire(self, incident: Incident) -> bool:
         """Want a newer version shown. False if it is not newer."""
@@ -155,8 +173,8 @@ class Delivery(msgspec.Struct):
 
     def done(self, operation: Operation, channel: str = "", ts: str = "", *, unsure: bool = False) -> None:
         """It is there; where `unsure`, it has been taken. For "find": what was looked for has been found."""
-        if unsure:
-            self.unseen = Sight(self.nonce, self.asked_at, self.call if operation == "reply" else None)
+        if unsure and (self.unseen is None or self.unseen.call is not None):  # what the message itself is, is more
+            self.unseen = Sight(self.nonce, self.asked_at, self.call if operation == "reply" else None, ts)
         found = operation == "find" and self.doing == "reply" and self.nonce == self._nonce("reply")
         operation = self.doing or "post" if operation == "find" else operation
         if operation == "post":
@@ -178,6 +196,13 @@ class Delivery(msgspec.Struct):
             self.call = self.call or sight.call
         self._rest()
 
+    def overlooked(self) -> int:
+        """A look has failed; how many have."""
+        if self.unseen is None:
+            return 0
+        self.unseen = msgspec.structs.replace(self.unseen, tries=self.unseen.tries + 1)
+        return self.unseen.tries
+
     def _rest(self) -> None:
         self.attempts, self.next_try, self.error = 0, None, ""
         self.state = "pending"
@@ -198,7 +223,7 @@ class Delivery(msgspec.Struct):
     def doubt(self) -> None:
         """Another may have posted what comes next here: look for it, from when it came to be wanted."""
         operation = self.next()
-        if operation == "edit" and self.call is not None:
+        if operation in ("edit", "look") and self.call is not None:
             operation = "reply"  # which comes after it; the edit may be made twice
         if operation not in ("post", "reply"):
             return

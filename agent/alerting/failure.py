@@ -24,6 +24,8 @@ BACKOFF, BACKOFF_CAP = 1.0, 300.0
 """Seconds: the first pause after a failure, doubled each time up to the cap."""
 PARK = 300.0
 """Seconds between tries while our credentials, or every channel we know, are refused."""
+LOOKS = 20
+"""Looks that may fail, within an hour or so; then what Slack has answered must do."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -37,8 +39,9 @@ class Verdict(msgspec.Struct, frozen=True):
 def judge(row: Delivery, operation: Operation, error: DeliveryError, default: str, rng: random.Random) -> Verdict:
     """Move `row` to where it goes on from, and say how long to wait. `default` is the default channel."""
     row.error = str(error)
-    backoff = min(BACKOFF_CAP, BACKOFF * 2.0 ** min(row.attempts - 1, 20)) * rng.uniform(0.8, 1.0)
-    if operation in ("find", "look") and _blind(error):
+    tries = row.overlooked() if operation == "look" else row.attempts
+    backoff = min(BACKOFF_CAP, BACKOFF * 2.0 ** min(tries - 1, 20)) * rng.uniform(0.8, 1.0)
+    if (operation in ("find", "look") and _blind(error)) or (operation == "look" and tries >= LOOKS):
         _trust(row, operation)
         return Verdict()
     if operation not in ("find", "look"):

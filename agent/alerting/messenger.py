@@ -45,8 +45,12 @@ class Messenger(Protocol):
         self, incident: Incident, channel: str, ts: str, *, mention: str = "", small: bool = False
     ) -> None: ...
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
-        """The message with this nonce, sent after `since` (unix seconds); in a thread if one is given."""
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
+        """The message with this nonce, sent after `since` (unix seconds); in a thread if one is given. `at`: its `ts`,
+        where that is known.
+        """
         ...
 
     async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None:

@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 
+from agent.alerting import search
 from agent.alerting.agenda import Agenda
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, Operation
@@ -305,23 +306,19 @@ class Outbox:
     async def _call(
         self, row: Delivery, operation: Operation, channel: str, incident: Incident, call: Transition | None
     ) -> Posted | None:
-        messenger, small = self._messenger, row.small
-        mention = row.mention if call is not None or not row.gathered else ""
-        thread = self._table.thread(row) or row.ts or None
-        if operation == "look" and row.unseen is not None:
-            told = thread if row.unseen.call is not None else self._table.thread(row) or None
-            return await messenger.find(channel, row.unseen.nonce, row.unseen.asked_at, told)
+        messenger, small, thread = self._messenger, row.small, self._table.thread(row)
         if operation == "find":
-            found = await messenger.find(channel, row.nonce, row.asked_at, thread)
-            if found is None and row.doing == "post" and thread and not row.thread:
-                found = await messenger.find(channel, row.nonce, row.asked_at)  # of one who did not know of the thread
-            return found
+            return await search.find(messenger, row, channel, thread)
+        if operation == "look" and row.unseen is not None:
+            return await search.look(messenger, row, row.unseen, channel, thread)
+        mention = row.mention if call is not None or not row.gathered else ""
         if operation == "edit":
             await messenger.edit(incident, channel, row.ts, mention=mention, small=small)
             return Posted(channel, row.ts)
         if call is not None and call.kind is TransitionKind.REMINDED:
             mention = self._route(incident).escalate_to if call.note else ""
-        return await messenger.post(incident, call, channel, thread, row.nonce, mention=mention, small=small)
+        within = thread or row.ts or None
+        return await messenger.post(incident, call, channel, within, row.nonce, mention=mention, small=small)
 
     def _remind(self) -> float | None:
         """Have reminded what is due; the seconds until the next."""
@@ -366,7 +363,7 @@ class Outbox:
             del self._ids[row.channel]
             self._state.put({("channel", row.channel): None})
         verdict = judge(row, operation, error, self._default, self._rng)
-        if self._held:  # how Slack is for us is not asked
+        if self._held or operation == "look":  # how Slack is for us is not asked
             verdict = Verdict(verdict.pause, verdict.method)
         elif not isinstance(error, ChannelError | AnewError | ShrinkError):
             self._weather.failed()

@@ -56,7 +56,7 @@ class Table:
 
     def waiting(self) -> list[Incident]:
         """What should be told and is not yet, oldest first."""
-        return [row.incident for row in self._incidents() if row.next() is not None]
+        return [row.incident for row in self._incidents() if row.waits]
 
     def _incidents(self) -> Iterator[Delivery]:
         return (row for _, row in sorted(self.rows.items()) if not row.away and not is_bulletin(row.incident))

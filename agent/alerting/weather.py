@@ -217,14 +217,14 @@ class Weather:
         self._sweep()
         if self._down is None or held:
             return
-        if all(row.next() is None for row in self._rows()):
+        if not any(row.waits for row in self._rows()):
             self.calm()  # nothing is wanted of Slack, so nobody knows how it is
         if self.down_for < OUTAGE:
             return
         known = {row.channel: row for row in self._rows() if row.id in self._digests}
         waiting: dict[str, list[Delivery]] = {}
         for row in self._rows():
-            if row.id not in self._digests and row.id not in self._storms and row.next() is not None:
+            if row.id not in self._digests and row.id not in self._storms and row.waits:
                 waiting.setdefault(row.channel, []).append(row)
         for channel, rows in waiting.items():
             self._digest(channel, rows, known.get(channel))

@@ -39,8 +39,10 @@ class Mouth:
     async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None:
         await self.now.picture(png, title, channel, thread_ts, nonce)
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
-        return await self.now.find(channel, nonce, since, thread_ts)
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
+        return await self.now.find(channel, nonce, since, thread_ts, at=at)
 
 
 class Road:

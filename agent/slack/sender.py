@@ -35,6 +35,7 @@ EVENT_TYPE = "tocsin_incident"
 _LOOK_BACK = 6 * 3600.0
 """Seconds before the first attempt from which history is read, newest first: our clock may be wrong by as much."""
 _PAGES = 10
+_BROKEN_OFF = 100
 _TS = re.compile(r"\d+\.\d+")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _quiet = logging.getLogger("agent.slack.sdk")
@@ -54,6 +55,8 @@ class SlackMessenger:
         self._actions = config.app_token is not None or config.signing_secret is not None
         self._client: WebClient | None = None
         self._channels: dict[str, str] = {}
+        self._broken_off: dict[str, tuple[int, str | None]] = {}
+        """Question -> the page, and its cursor, that Slack had no time for."""
 
     def warm(self) -> None:
         """Import the SDK and build the client beside everything else, so that the first alert need not wait for it."""
@@ -81,14 +84,13 @@ class SlackMessenger:
             content = self._message(incident, mention, small=small)
         else:
             content = reply(incident, transition, mention=mention, small=small)
-        broadcast = transition is not None and transition.kind in (TransitionKind.ESCALATED, TransitionKind.UNMUTED)
         answer = await self._call(
             "chat.postMessage",
             {
                 "channel": channel,
                 **_body(content),
                 "thread_ts": thread_ts,
-                "reply_broadcast": True if broadcast and thread_ts else None,
+                "reply_broadcast": True if thread_ts and _loud(transition) else None,
                 "metadata": {"event_type": EVENT_TYPE, "event_payload": {"nonce": nonce}},
                 "unfurl_links": False,
                 "unfurl_media": False,
@@ -102,14 +104,15 @@ class SlackMessenger:
         content = self._message(incident, mention, small=small)
         await self._call("chat.update", {"channel": channel, "ts": ts, **_body(content, clear=True)})
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
         channel_id = await self._channel_id(channel)
-        arguments = {"channel": channel_id, "include_all_metadata": True, "limit": 100}
-        method = "conversations.history"
-        if thread_ts is None:
-            arguments["oldest"] = f"{since - _LOOK_BACK:.6f}"
-        else:
-            method, arguments["ts"] = "conversations.replies", thread_ts
+        arguments = {"channel": channel_id, "ts": thread_ts, "include_all_metadata": True, "limit": 100}
+        arguments |= (
+            {"oldest": f"{since - _LOOK_BACK:.6f}"} if not at else {"oldest": at, "latest": at, "inclusive": True}
+        )
+        method = "conversations.history" if thread_ts is None else "conversations.replies"
         async for answer in self._pages(method, arguments):
             for found in answer.get("messages", []):
                 metadata = found.get("metadata") or {}
@@ -143,9 +146,17 @@ class SlackMessenger:
         return known
 
     async def _pages(self, method: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        cursor = None
-        for _ in range(_PAGES):
-            answer = await self._call(method, {**arguments, "cursor": cursor}, json=False)
+        """What Slack has broken off by a rate limit goes on there: it may give a single page a minute."""
+        asked = f"{method} {sorted(arguments.items())}"
+        page, cursor = self._broken_off.pop(asked, (0, None))
+        for number in range(page, _PAGES):
+            try:
+                answer = await self._call(method, {**arguments, "cursor": cursor}, json=False)
+            except RetryError:
+                if len(self._broken_off) >= _BROKEN_OFF:  # nobody may ask for these again
+                    self._broken_off.clear()
+                self._broken_off[asked] = number, cursor
+                raise
             yield answer
             cursor = (answer.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
@@ -202,6 +213,14 @@ class SlackMessenger:
                 token, base_url=self._base_url, timeout=timeout, ssl=tls, retry_handlers=[], logger=_quiet
             )
         return self._client
+
+
+def _loud(transition: Transition | None) -> bool:
+    """Whether the whole channel is to see it: it got worse, is no longer muted, or nobody has taken it."""
+    if transition is None:
+        return False
+    called = transition.kind is TransitionKind.REMINDED and transition.note != ""
+    return called or transition.kind in (TransitionKind.ESCALATED, TransitionKind.UNMUTED)
 
 
 def _tls() -> ssl.SSLContext:

@@ -46,9 +46,11 @@ class TerminalMessenger:
         del channel, ts, mention, small
         self._print(incident)
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
         """What was printed before a restart is gone from nobody's eyes, but nobody can tell: print again."""
-        del channel, nonce, since, thread_ts
+        del channel, nonce, since, thread_ts, at
         return None
 
     async def picture(self, png: bytes, title: str, channel: str, thread_ts: str, nonce: str) -> None:

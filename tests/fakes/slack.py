@@ -24,7 +24,7 @@ from aiohttp import web
 
 from tests.fakes import slack_arguments as read
 from tests.fakes.slack_faults import Fault, empty, html, rate_limited, refused, reset, silence, slow, unanswered
-from tests.fakes.slack_records import Call, Channel, Said, page, public
+from tests.fakes.slack_records import Call, Channel, Said, between, page, public
 from tests.fakes.slack_rules import RefusalError, check_message
 
 __all__ = [
@@ -54,6 +54,7 @@ class FakeSlack:
         self.scopes = {"chat:write", "channels:history", "groups:history", "channels:read", "reactions:write"}
         self.calls: list[Call] = []
         self.violations: list[Call] = []
+        self.longest_page = 999
         self._port = port
         self._clock = clock
         self._channels: dict[str, Channel] = {}
@@ -268,13 +269,12 @@ class FakeSlack:
 
     def _history(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel = self._readable(arguments)
-        oldest, latest = float(arguments.get("oldest") or 0), float(arguments.get("latest") or "inf")
         found = [
             said
             for said in reversed(channel.said)
-            if said.shown and (said.thread_ts is None or said.broadcast) and oldest < float(said.ts) < latest
+            if said.shown and (said.thread_ts is None or said.broadcast) and between(said, arguments)
         ]
-        return page(found, arguments)
+        return page(found, arguments, self.longest_page)
 
     def _replies(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel = self._readable(arguments)
@@ -282,7 +282,8 @@ class FakeSlack:
         found = [said for said in channel.said if said.shown and parent in (said.ts, said.thread_ts)]
         if not found:
             raise RefusalError("thread_not_found")
-        return page(found, arguments)
+        found = [said for said in found if said.ts == parent or between(said, arguments)]
+        return page(found, arguments, self.longest_page)
 
     def _list(self, arguments: dict[str, Any]) -> dict[str, Any]:
         hidden = read.truth(arguments.get("exclude_archived"))

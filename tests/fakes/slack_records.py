@@ -72,10 +72,18 @@ def public(said: Said, *, metadata: bool) -> dict[str, Any]:
     return shown
 
 
-def page(found: list[Said], arguments: dict[str, Any]) -> dict[str, Any]:
+def between(said: Said, arguments: dict[str, Any]) -> bool:
+    """Whether it lies in the span that was asked for."""
+    at, oldest, latest = float(said.ts), float(arguments.get("oldest") or 0), float(arguments.get("latest") or "inf")
+    return oldest < at < latest or (truth(arguments.get("inclusive")) and at in (oldest, latest))
+
+
+def page(found: list[Said], arguments: dict[str, Any], longest: int) -> dict[str, Any]:
+    """`longest`: messages on a page at most, whatever is asked for."""
     limit = int(arguments.get("limit") or 100)
     if not 1 <= limit <= 999:
         raise RefusalError("invalid_limit")
+    limit = min(limit, longest)
     start = int(arguments.get("cursor") or 0)
     metadata = truth(arguments.get("include_all_metadata"))
     more = start + limit < len(found)

@@ -351,3 +351,15 @@ async def _live_and_die(script: Path, directory: Path, slack: FakeSlack, used: s
     await process.wait()
     await delivered
     slack.calm()
+
+
+async def test_the_channel_sees_that_nobody_has_taken_it(slack: FakeSlack, tmp_path: Path) -> None:
+    """Whoever reads no threads misses it no longer; a reminder stays in the thread."""
+    calls = SlackRoute(escalate_after=Duration(1), escalate_to="U0BOSS", remind_every=Duration(2))
+    async with alerting(tmp_path, slack, routes=(calls,)) as alerts:
+        alerts.memory(85)
+        await slack.until(lambda: slack.messages("#alerts"))
+        [said] = slack.messages("#alerts")
+        await slack.until(lambda: len(slack.replies("#alerts", said.ts)) == 2)
+    told = [(reply.broadcast, reply.pings) for reply in slack.replies("#alerts", said.ts)]
+    assert told == [(True, ["@U0BOSS"]), (False, [])]

@@ -229,7 +229,9 @@ class Channel:
         if gone:
             raise AnewError("message_not_found")
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
         await self.meet("find", lambda: None)
         for ts, said in self.messages.items():
             if said["nonce"] == nonce and said["thread"] == thread_ts:

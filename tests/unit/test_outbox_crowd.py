@@ -15,7 +15,7 @@ from agent.alerting.messenger import Posted
 from agent.alerting.outbox import Outbox
 from agent.alerting.state import State
 from agent.config.schema import SlackRoute
-from agent.errors import RetryError, TokenError
+from agent.errors import AmbiguousError, DeliveryError, RetryError, TokenError
 from agent.model import Incident, Severity, Transition
 from tests.fakes.clock import ManualClock, settle
 from tests.unit.test_outbox import NOW, Recorder, after
@@ -49,10 +49,12 @@ class Crowded(Recorder):
             self.shown[nonce] = posted.ts, thread_ts
         return posted
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
-        await super().find(channel, nonce, since, thread_ts)
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
+        await super().find(channel, nonce, since, thread_ts, at=at)
         ts, thread = self.shown.get(nonce, ("", None))
-        return Posted(channel, ts) if ts and thread == thread_ts else None
+        return Posted(channel, ts) if ts and thread == thread_ts and at in ("", ts) else None
 
     def roots(self) -> Counter[str]:
         return Counter(nonce.split(".")[0] for nonce, (_, thread) in self.shown.items() if thread is None)
@@ -174,4 +176,89 @@ async def test_alone_it_need_not_look(slack: Crowded, clock: ManualClock) -> Non
     outbox.desire(of_host(0))
     await advance(clock, 30)
     assert slack.whats == ["post"]
+    worker.cancel()
+
+
+class Unreadable(Crowded):
+    """Posts are taken and shown; the history cannot be read."""
+
+    error: DeliveryError = AmbiguousError("internal_error")
+
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
+        self.note("find", nonce)
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [AmbiguousError("internal_error"), RetryError("ratelimited", after=60), DeliveryError("never_heard_of")],
+    ids=str,
+)
+async def test_a_look_that_fails_keeps_nothing_waiting(clock: ManualClock, error: DeliveryError) -> None:
+    slack = Unreadable(clock)
+    slack.error = error
+    outbox = Outbox(State(None), slack, clock)
+    outbox.crowded(math.inf)
+    worker = asyncio.create_task(outbox.run())
+    outbox.desire(incident := of_host(0))
+    await advance(clock, 400)
+    rises = clock.monotonic()
+    outbox.desire(after(incident, Severity.CRITICAL))
+    await advance(clock, 3)
+    assert [(what, at - rises) for what, at, _ in slack.calls if at >= rises and what != "find"] == [
+        ("edit", 0.0),
+        ("reply escalated", 0.0),
+    ]
+    worker.cancel()
+
+
+async def test_a_history_that_cannot_be_read_is_no_outage(clock: ManualClock) -> None:
+    """What has been told is not told again by a digest, nor by the other way out; and the looking ends."""
+    slack = Unreadable(clock)
+    outbox = Outbox(State(None), slack, clock)
+    outbox.crowded(math.inf)
+    worker = asyncio.create_task(outbox.run())
+    outbox.desire(of_host(0))
+    await advance(clock, 3)
+    assert (outbox.down_for, outbox.waiting()) == (0.0, [])
+    await advance(clock, 7200)
+    assert [what for what in slack.whats if what != "find"] == ["post"]
+    assert outbox.shown()[0].state == "delivered"
+    worker.cancel()
+
+
+async def test_a_storm_is_seen_before_anything_is_told_in_its_thread(slack: Crowded, clock: ManualClock) -> None:
+    """What stands in the thread of a message that nobody sees is seen by nobody."""
+    outbox = Outbox(State(None), slack, clock, storm_after=2)
+    outbox.crowded(math.inf)
+    worker = asyncio.create_task(outbox.run())
+    slack.last = clock.monotonic()
+    for number in range(4):
+        outbox.desire(of_host(number))
+    await advance(clock, 300)
+    roots = {ts for ts, thread in slack.shown.values() if thread is None}
+    assert {thread for _, thread in slack.shown.values() if thread is not None} <= roots
+    assert sum(1 for _, thread in slack.shown.values() if thread in roots) >= 2
+    worker.cancel()
+
+
+async def test_after_doubt_a_reply_behind_a_look_is_looked_for(slack: Crowded, clock: ManualClock) -> None:
+    """Whoever wrote until now may have looked, and told the thread."""
+    outbox = Outbox(State(None), slack, clock)
+    outbox.crowded(math.inf)
+    worker = asyncio.create_task(outbox.run())
+    outbox.desire(incident := of_host(0))
+    await settle()
+    outbox.desire(after(incident, Severity.CRITICAL))
+    await settle()
+    assert slack.whats == ["post", "edit"]
+    outbox.doubt()
+    await advance(clock, 10)
+    mark = "inc_0.1.2"
+    assert [what for what, _, about in slack.calls if about == mark or what.startswith("reply")][:2] == [
+        "find",
+        "reply escalated",
+    ]
     worker.cancel()

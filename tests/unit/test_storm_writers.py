@@ -49,8 +49,10 @@ class Channel(Reader):
         self.marks[rest[0], thread_ts] = posted.ts
         return posted
 
-    async def find(self, channel: str, nonce: str, since: float, thread_ts: str | None = None) -> Posted | None:
-        await super().find(channel, nonce, since, thread_ts)
+    async def find(
+        self, channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
+        await super().find(channel, nonce, since, thread_ts, at=at)
         found = self.marks.get((nonce, thread_ts))
         return None if found is None else Posted("Calerts", found)
 
