@@ -48,7 +48,7 @@ def samples(now: float) -> list[Sample]:
     eased = replace(risen, severity=Severity.WARNING, value=89.7, limit=85.0, version=3, updated_at=begun + 1800)
     eased = replace(eased, summary="mount=/srv: 89.7 % full")
     over = replace(eased, state="resolved", resolved_at=now, updated_at=now, value=40.0, version=4)
-    taken = replace(risen, acknowledged_by="ada", acknowledged_at=begun + 660, version=3)
+    taken = replace(risen, acknowledged_by="slack:U0123ABCD (ada)", acknowledged_at=begun + 660, version=3)
     muted = "silenced by ada until 18:00 UTC: the log rotation is being repaired"
     return [
         Sample("warning", "A warning opens", disk, mention="@here"),

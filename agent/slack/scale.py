@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 _MARKS = 4
 """About as many; more are too close on a phone."""
+_NARROWEST = 1e-9
+"""Of the values' size: between numbers that are closer there are too few others for marks."""
 _STEPS = (1, 2, 2.5, 5, 10)
 _BINARY = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -21,7 +23,8 @@ class Scale(NamedTuple):
 
 def scale(low: float, high: float, unit: str) -> Scale:
     """For finite values of which the largest is below 1e300. Percentages stay within 0-100 where the values do."""
-    room = (high - low) or abs(high) * 0.1 or 1.0
+    size = max(abs(low), abs(high))
+    room = max(high - low, size * _NARROWEST) if high > low else size * 0.1 or 1.0
     whole = unit == "percent" and low >= 0 and high <= 100
     below, above = low - room * 0.12, high + room * 0.12
     if low >= 0:

@@ -50,6 +50,15 @@ async def test_what_is_added_is_found_again_and_the_chain_holds(db: Opened) -> N
     assert states[0].head == rows[1].hash
 
 
+@pytest.mark.parametrize("asked", ["slack:U1 (ada.b)", "slack:U1", "U1", "ada.b"])
+async def test_a_person_is_found_by_id_and_by_name(db: Opened, asked: str) -> None:
+    """Nobody else is, whose id or name only looks like it."""
+    for number, actor in enumerate(["slack:U1 (ada.b)", "slack:U12 (ada_b)", "slack:U2 (xada.b)", "api"]):
+        await db.store.audit.append("one", [entry(number, actor=actor)])
+    rows, _ = await db.store.audit.page(actor=asked)
+    assert [row.entry.actor for row in rows] == ["slack:U1 (ada.b)"]
+
+
 async def test_pages_follow_each_other(db: Opened) -> None:
     """Also where times are equal and chains are several."""
     for chain in ("one", "two"):

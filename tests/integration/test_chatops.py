@@ -39,13 +39,13 @@ async def test_a_slash_command_reaches_hosts_and_one_message_tells_of_all(
         assert "disk 71 % &lt;b&gt;" in said.everything
         assert "not allowed here" in said.everything
         [command], [_] = host.ran, other.ran
-        assert (command.verb, command.args, command.actor) == ("probe", {"name": "disk"}, "slack:UADA")
+        assert (command.verb, command.args, command.actor) == ("probe", {"name": "disk"}, "slack:UADA (admin)")
         assert 0 < command.not_after - command.issued_at <= 120
         [last] = await audited(collector, "failed")
         [first] = await audited(collector, "accepted")
         assert first["request"] == last["request"]
         assert (first["actor"], first["hosts"], first["text"]) == (
-            "slack:UADA",
+            "slack:UADA (admin)",
             ["web-1", "web-2"],
             "probe web-* disk",
         )
@@ -105,7 +105,7 @@ async def test_who_may_not_and_what_cannot_be_is_refused_and_audited(
         sent = await stage.asks(text, user)
         await slack.until(lambda: any(word in said.lower() for said in whispers(slack)))
         [refusal] = await audited(collector, "refused")
-        assert (refusal["actor"], refusal["text"]) == (f"slack:{user}", text)
+        assert (refusal["actor"], refusal["text"]) == (f"slack:{user} (admin)", text)
         assert sent.in_time
         assert collector.office.fanout.sent == 0
     assert (web.ran, db.ran, slack.messages("#ops")) == ([], [], [])
@@ -222,7 +222,7 @@ async def test_a_real_host_does_what_slack_asks(stage: Stage, make: Make) -> Non
         refused = await only(stage.slack, other, "1 refused")
         assert "allow" in refused.everything
         rows = await audited(collector, "done")
-        assert (rows[0]["actor"], rows[0]["hosts"]) == ("slack:UADA", ["t-1"])
+        assert (rows[0]["actor"], rows[0]["hosts"]) == ("slack:UADA (admin)", ["t-1"])
     listed = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "agent", "audit", "-c", str(agent.config), "--json"],
@@ -230,5 +230,5 @@ async def test_a_real_host_does_what_slack_asks(stage: Stage, make: Make) -> Non
         text=True,
         check=True,
     )
-    assert '"actor":"slack:UADA"' in listed.stdout
+    assert '"actor":"slack:UADA (admin)"' in listed.stdout
     await agent.stop()

@@ -40,13 +40,13 @@ async def test_a_button_becomes_the_same_request(
         assert all(one.in_time for one in sent)
         web.ran.sort(key=lambda command: command.verb)
         assert [(command.verb, command.actor) for command in web.ran] == [
-            ("ack", "slack:UCAT"),
-            ("silence", "slack:UCAT"),
+            ("ack", "slack:UCAT (admin)"),
+            ("silence", "slack:UCAT (admin)"),
         ]
         assert web.ran[0].args == {"id": "inc_01abc"}
         assert web.ran[1].args == {"match": "inc_01abc", "duration": 14400.0, "reason": "pressed in Slack"}
         [refusal] = await audited(collector, "refused")
-        assert refusal["actor"] == "slack:UBOB"
+        assert refusal["actor"] == "slack:UBOB (admin)"
         assert len(slack.messages("#ops")) == 1
 
 
@@ -154,7 +154,7 @@ async def test_the_audit_is_asked_for_in_slack_and_verified_over_http(
         await audited(collector, "refused")
         await asyncio.sleep(1.1)  # the channel takes one post a second
         await stage.asks("who UEVE")
-        await slack.until(lambda: any("slack:UEVE" in said.everything for said in slack.messages("#ops")))
+        await slack.until(lambda: any("slack:UEVE (admin)" in said.everything for said in slack.messages("#ops")))
         async with http.get(f"{collector.url}/api/v1/audit?verify=1&user=UEVE") as answer:
             found = await answer.json()
         assert [row["outcome"] for row in found["audit"]] == ["refused"]
@@ -220,7 +220,7 @@ async def test_a_real_incident_is_taken_from_slack(stage: Stage, make: Make) -> 
             if (taken := await opened()).acknowledged_by:
                 break
             await asyncio.sleep(0.05)
-        assert taken.acknowledged_by == "slack:UADA"
+        assert taken.acknowledged_by == "slack:UADA (admin)"
         assert taken.version > incident.version
         await stage.slack.press("tocsin_probe", value, user="UADA", said=said)
         await stage.slack.until(lambda: any("switch.level" in text for text in whispers(stage.slack)))
@@ -230,7 +230,8 @@ async def test_a_real_incident_is_taken_from_slack(stage: Stage, make: Make) -> 
         async with aiohttp.ClientSession() as http:
             async with http.get(url) as answer:
                 [silence] = (await answer.json())["silences"]
-            assert (silence["author"], silence["reason"], list(silence["ids"])) == ("slack:UADA", "a test", ["t-1"])
+            assert silence["author"] == "slack:UADA (admin)"
+            assert (silence["reason"], list(silence["ids"])) == ("a test", ["t-1"])
             async with http.delete(f"{url}/{silence['id']}", headers=csrf) as answer:
                 assert answer.status == 200
             async with http.get(url) as answer:

@@ -109,22 +109,22 @@ async def test_it_is_taken_and_held_back(scene: Scene) -> None:
     await slack.press("tocsin_ack", value, user="UBOB", said=scene.last())
     await scene.until(lambda: any("no grant for ack on t-1" in said for said in whispers(slack)))
     await slack.press("tocsin_ack", value, user="UCAT", said=scene.last())
-    await scene.until(lambda: "slack:UCAT" in scene.last().everything)
-    await scene.opened(by="slack:UCAT")
+    await scene.until(lambda: "by admin" in scene.last().everything)
+    await scene.opened(by="slack:UCAT (admin)")
     await scene.stage.asks("incidents")
-    await scene.until(lambda: "slack:UCAT looks after it" in shown(slack, ops))
+    await scene.until(lambda: "slack:UCAT (admin) looks after it" in shown(slack, ops))
     await scene.stage.asks(f"snooze {number} 1h")
     await scene.until(lambda: f"{number}: no reminders for" in shown(slack, ops))
 
     await scene.stage.asks("silence host=t-1 2h new disks")
     await scene.until(lambda: "the collector keeps it for its incident about the host" in shown(slack, ops))
-    await scene.until(lambda: "silenced by slack:UADA" in scene.last().everything)
+    await scene.until(lambda: "silenced by slack:UADA (admin)" in scene.last().everything)
     [silence] = (await scene.api("silences"))["silences"]
     assert (silence["match"], list(silence["ids"])) == ("host=t-1", ["_collector"])
     audit = (await scene.api("audit?verb=ack"))["audit"]
     assert [(row["actor"], row["outcome"], row["hosts"]) for row in audit if row["outcome"] != "accepted"] == [
-        ("slack:UCAT", "done", ["t-1"]),
-        ("slack:UBOB", "refused", []),
+        ("slack:UCAT (admin)", "done", ["t-1"]),
+        ("slack:UBOB (admin)", "refused", []),
     ]
 
     scene.agent.start()
@@ -134,11 +134,11 @@ async def test_it_is_taken_and_held_back(scene: Scene) -> None:
     await scene.online()
     scene.agent.kill()
 
-    await scene.opened(muted="silenced by slack:UADA")
+    await scene.opened(muted="silenced by slack:UADA (admin)")
     assert scene.titles() == ["RESOLVED: host"]
     await scene.until(lambda: slack.sockets.connections)
     await scene.stage.asks("silences")
-    await scene.until(lambda: "UADA: new disks" in shown(slack, ops))
+    await scene.until(lambda: "UADA (admin): new disks" in shown(slack, ops))
     assert scene.titles() == ["RESOLVED: host"]
     await scene.stage.asks(f"unsilence {silence['id']}")
     await scene.until(lambda: scene.titles() == ["RESOLVED: host", "CRITICAL: host"])

@@ -44,11 +44,12 @@ async def test_another_person_confirms_it_and_it_runs_once(stage: Stage) -> None
         assert (done.ts, buttons(done)) == (said.ts, [])
         await stage.slack.press("tocsin_confirm", token, user="UDAN", said=said)
         [row] = await audited(collector, "done")
-        assert (row["actor"], row["detail"]) == ("slack:UADA", "confirmed by slack:UDAN; 1 done")
+        assert (row["actor"], row["detail"]) == ("slack:UADA (admin)", "confirmed by slack:UDAN (admin); 1 done")
         [row] = await audited(collector, "confirmed")
-        assert (row["actor"], row["detail"], row["text"]) == ("slack:UDAN", "asked by slack:UADA", "job web-1 backup")
+        assert (row["actor"], row["text"]) == ("slack:UDAN (admin)", "job web-1 backup")
+        assert row["detail"] == "asked by slack:UADA (admin)"
         [command] = web.ran
-        assert (command.verb, command.actor) == ("job", "slack:UADA, confirmed by slack:UDAN")
+        assert (command.verb, command.actor) == ("job", "slack:UADA (admin), confirmed by slack:UDAN (admin)")
     assert not stage.slack.violations
 
 
@@ -72,8 +73,8 @@ async def test_who_may_not_confirm_changes_nothing(stage: Stage, user: str, text
         await stage.slack.press("tocsin_confirm", token, user=user, said=said)
         await told(stage, word)
         [row] = await audited(collector, "refused")
-        assert (row["actor"], row["verb"], row["text"]) == (f"slack:{user}", "job", text)
-        assert user == "UADA" or row["detail"].startswith("asked by slack:UADA; no_grant")
+        assert (row["actor"], row["verb"], row["text"]) == (f"slack:{user} (admin)", "job", text)
+        assert user == "UADA" or row["detail"].startswith("asked by slack:UADA (admin); no_grant")
         assert [host.ran for host in hosts] == [[], []]
         assert len(buttons(said)) == 2
         assert collector.office.fanout.sent == 0

@@ -243,7 +243,7 @@ STANDS = "memory.used_percent is 93.7 % (limit > 90 %)"
 def test_every_step_has_its_sentence(kind: str, expected: str) -> None:
     """And a note stands behind it."""
     incident = replace(SAMPLES["critical"].incident, muted="silenced by ada")
-    incident = replace(incident, acknowledged_by="ada") if kind == "acknowledged" else incident
+    incident = replace(incident, acknowledged_by="slack:U1 (ada)") if kind == "acknowledged" else incident
     step = Transition(incident.id, 2, TransitionKind(kind), Severity.CRITICAL, NOW)
     told = reply(incident, step)
     assert told.text == f"memory on web-1: {expected}".replace(">", "&gt;")

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from PIL import Image
@@ -93,6 +93,8 @@ limited = st.floats(-1e299, 1e299, allow_subnormal=False)
 
 
 @given(limited, limited, st.sampled_from(UNITS))
+@example(1e16, 1e16 + 2, "")
+@example(-9.999999999999448e298, -9.999999999999447e298, "")
 def test_a_scale_holds_its_values_with_a_few_round_marks(one: float, other: float, unit: str) -> None:
     low, high = min(one, other), max(one, other)
     axis = scale(low, high, unit)

@@ -69,6 +69,14 @@ def test_words_are_what_was_typed(text: str, verb: str, words: tuple[str, ...]) 
     assert (request.verb, request.words) == (verb, words)
 
 
+@pytest.mark.parametrize(("name", "actor"), [("ada.b", "slack:U1 (ada.b)"), ("x) (y", "slack:U1"), (7, "slack:U1")])
+def test_a_person_has_a_name_for_readers(name: Any, actor: str) -> None:
+    """One that could be taken for more than a name is left out."""
+    asked = of_slash({**payloads.slash("help", user="U1", channel="C1", response_url="http://x"), "user_name": name})
+    assert asked is not None
+    assert asked.actor == actor
+
+
 def test_a_mention_is_answered_in_its_thread() -> None:
     """That of the message it stands in, or the one it begins; a bot's is no request."""
     event = payloads.mention("status web-1", user="U1", channel="C1", thread_ts="17.1")

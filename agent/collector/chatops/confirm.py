@@ -36,6 +36,7 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     text: str
     second: bool = False
     """Somebody else than `user` must confirm it."""
+    name: str = ""
 
 
 class Confirm:
@@ -46,9 +47,9 @@ class Confirm:
         self.second = second
         """Whether it takes a second person; what was asked for under this rule stays under it."""
 
-    def token(self, user: str, verb: str, words: tuple[str, ...], text: str, now: float) -> str:
+    def token(self, user: str, verb: str, words: tuple[str, ...], text: str, now: float, *, name: str = "") -> str:
         """For a button's value; CommandError where the request is too long for one."""
-        asked = Asked(secrets.token_hex(12), now + VALID, user, verb, words, text[:200], self.second)
+        asked = Asked(secrets.token_hex(12), now + VALID, user, verb, words, text[:200], self.second, name)
         raw = msgspec.json.encode(asked)
         token = base64.urlsafe_b64encode(self._proof(raw) + raw).decode()
         if len(token) > 2000:

@@ -22,7 +22,7 @@ from agent.collector.chatops.inquiries import Inquiries
 from agent.collector.chatops.orders import Order, Orders
 from agent.collector.chatops.plan import Plan
 from agent.collector.chatops.repeats import SAME_WITHIN, Repeats, same
-from agent.collector.chatops.request import Request, of_event, of_press, of_slash
+from agent.collector.chatops.request import Request, actor, of_event, of_press, of_slash
 from agent.collector.chatops.words import count_words, state_lines
 from agent.collector.store import AuditLog
 from agent.commands import verbs
@@ -186,7 +186,9 @@ class Desk:
 
     async def _ask(self, request: Request, order: Order, plan: Plan) -> None:
         """Are you sure? For the asker alone; where it takes a second person, for everybody to see."""
-        token = self._confirm.token(request.user, order.verb, tuple(order.words), order.text, self._clock.now())
+        token = self._confirm.token(
+            request.user, order.verb, tuple(order.words), order.text, self._clock.now(), name=request.name
+        )
         message = question(request.user, order.text, sorted(plan.hosts), token, second=self._confirm.second)
         self._orders.note(order, "confirm", hosts=plan.hosts)
         if self._confirm.second:
@@ -197,7 +199,7 @@ class Desk:
     async def _decided(self, request: Request, rights: Rights) -> None:
         """A confirm button: who pressed it is asked for their rights again, and it works once."""
         asked = self._confirm.read(request.token)
-        key, asker = f"confirm {asked.nonce}", f"slack:{asked.user}"
+        key, asker = f"confirm {asked.nonce}", actor(asked.user, asked.name)
         order = Order(request.id, key, asker, "button", asked.verb, asked.words, asked.text)
         press = order
         if request.user != asked.user:

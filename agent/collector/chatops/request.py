@@ -17,6 +17,7 @@ import msgspec
 Source = Literal["slash", "mention", "button"]
 MAX_TEXT = 2000
 
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,30}")
 _USER = re.compile(r"[UW][A-Z0-9]{1,30}")
 _CHANNEL = re.compile(r"[CGD][A-Z0-9]{1,30}")
 _TS = re.compile(r"[0-9]{1,12}\.[0-9]{1,9}")
@@ -33,6 +34,7 @@ _SILENCES = {"tocsin_silence_1h": "1h", "tocsin_silence_4h": "4h", "tocsin_silen
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Who wants what, and where the answer goes.
 
+    `name` is what a person may choose: it is for readers, and rights go by `user`. Mentions come without.
     `key` names this very payload, however often Slack sends it. `host` and `incident` are those of the message whose
     button was pressed, `message` is its ts; `token` is what a confirm button carries.
     """
@@ -41,6 +43,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[str, ...] = ()
     text: str = ""
     user: str
+    name: str = ""
     channel: str
     thread: str = ""
     source: Source
@@ -58,7 +61,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def actor(self) -> str:
-        return f"slack:{self.user}"
+        return actor(self.user, self.name)
+
+
+def actor(user: str, name: str = "") -> str:
+    """As commands and audits name a person: "slack:U0123 (ada)"."""
+    return f"slack:{user} ({name})" if name else f"slack:{user}"
 
 
 def of_slash(payload: Mapping[str, Any]) -> Request | None:
@@ -72,6 +80,7 @@ def of_slash(payload: Mapping[str, Any]) -> Request | None:
         words=words,
         text=text[:MAX_TEXT],
         user=user,
+        name=_name(payload.get("user_name")),
         channel=channel,
         source="slash",
         key=f"slash {key}",
@@ -108,7 +117,7 @@ def of_press(payload: Mapping[str, Any]) -> Request | None:
     action = actions[0] if isinstance(actions, list) and actions else None
     if payload.get("type") != "block_actions" or not isinstance(action, dict) or not isinstance(container, dict):
         return None
-    user, channel = _id_of(payload.get("user")), _id_of(payload.get("channel"))
+    user, channel = _of(payload.get("user"), "id"), _of(payload.get("channel"), "id")
     name, value, at = (action.get(field) for field in ("action_id", "value", "action_ts"))
     if not _is(user, _USER) or not _is(channel, _CHANNEL) or not isinstance(value, str) or not _is_key(at):
         return None
@@ -118,6 +127,7 @@ def of_press(payload: Mapping[str, Any]) -> Request | None:
     thread, message = container.get("thread_ts"), container.get("message_ts")
     return Request(
         user=user,
+        name=_name(_of(payload.get("user"), "username")),
         channel=channel,
         thread=thread if _is(thread, _TS) else "",
         message=message if _is(message, _TS) else "",
@@ -164,8 +174,13 @@ def _is_key(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value) <= 200
 
 
-def _id_of(value: Any) -> Any:
-    return value.get("id") if isinstance(value, dict) else None
+def _of(value: Any, field: str) -> Any:
+    return value.get(field) if isinstance(value, dict) else None
+
+
+def _name(value: Any) -> str:
+    """None, and so "", where a text could be taken for more than a name."""
+    return value if _is(value, _NAME) else ""
 
 
 def _url(payload: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -56,12 +56,13 @@ class AuditLog:
     ) -> tuple[list[AuditRow], str]:
         """Newest first, over all collectors; the second value is the next page's cursor, "" after the last.
 
-        `actor` is a whole one or the id after its colon. ValueError for a cursor that is not one of ours.
+        `actor` is a whole one, the id after its colon, or the name behind it. ValueError for a cursor that is not
+        one of ours.
         """
         table = audit.c
         query = select(audit).order_by(table.time.desc(), table.chain, table.seq.desc()).limit(limit + 1)
         if actor:
-            query = query.where(or_(table.actor == actor, table.actor.endswith(f":{actor}", autoescape=True)))
+            query = query.where(_named(actor))
         if verb:
             query = query.where(table.verb == verb)
         if host:
@@ -153,6 +154,17 @@ def _fault(row: dict[str, Any], seq: int, before: str) -> str:
 
 def _row(row: dict[str, Any]) -> AuditRow:
     return AuditRow(row["chain"], row["seq"], row["hash"], chains.read(row["entry"]))
+
+
+def _named(actor: str) -> ColumnElement[bool]:
+    """Of `slack:U0123 (ada)` all of it, `slack:U0123`, `U0123` and `ada`."""
+    column = audit.c.actor
+    ends = (f":{actor}", f" ({actor})")
+    return or_(
+        *(column == actor, column.startswith(f"{actor} (", autoescape=True)),
+        *(column.endswith(end, autoescape=True) for end in ends),
+        column.contains(f":{actor} (", autoescape=True),
+    )
 
 
 def _after(cursor: str) -> Any:
