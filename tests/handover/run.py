@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from tests.services import Mosquitto, eventually
 SETTLE = 420.0
 """Seconds within which all must be told; Slack takes 50 edits a minute."""
 
+_ROOT = re.compile(r"(inc_[0-9a-z]+)\.\d+")
+"""The nonce of an incident's own message; a reply's has the version behind it, a bulletin's another name."""
+
 
 @dataclass
 class Verdict:
@@ -27,6 +31,8 @@ class Verdict:
     changes: int = 0
     """How often a host took the pen or gave it away."""
     roots: int = 0
+    gathered: int = 0
+    """Of them in the thread of a storm."""
     vanished: int = 0
     """Posts that Slack took and did not show, since others were too close."""
     lost: list[str] = field(default_factory=list)
@@ -37,7 +43,7 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"{self.incidents} incidents, {self.transitions} transitions, collector killed {self.kills} times, "
-            f"writer changed {self.changes} times: {self.roots} root messages, "
+            f"writer changed {self.changes} times: {self.roots} root messages ({self.gathered} in a storm's thread), "
             f"{self.vanished} posts taken and not shown, lost {len(self.lost)}, "
             f"doubled {len(self.doubled)}, stale {len(self.stale)}, calls inside a Retry-After {self.violations}"
         )
@@ -124,20 +130,23 @@ async def _settle(fleet: list[Host], say: Callable[[str], None]) -> None:
 def _judge(fleet: list[Host], slack: FakeSlack, channels: list[str], verdict: Verdict) -> None:
     roots: Counter[str] = Counter()
     shown: dict[str, Said] = {}
+    gathered: set[str] = set()
     for name in channels:
         for said in slack._find(name).said:
             verdict.vanished += not said.shown
             if not said.shown:
                 continue
             nonce = (said.metadata or {}).get("event_payload", {}).get("nonce", "")
-            if said.thread_ts is None:
-                roots[nonce.split(".")[0]] += 1
-                shown[nonce.split(".")[0]] = said
-    verdict.roots = sum(roots.values())
+            if root := _ROOT.fullmatch(nonce):
+                roots[root[1]] += 1
+                shown[root[1]] = said
+                gathered.update({root[1]} if said.thread_ts else ())
     for host in fleet:
         for incident in host.incidents():
             verdict.incidents += 1
             verdict.transitions += incident.version
+            verdict.roots += roots[incident.id]
+            verdict.gathered += incident.id in gathered
             if not roots[incident.id]:
                 verdict.lost.append(incident.id)
             elif roots[incident.id] > 1:
