@@ -54,10 +54,11 @@ class Delivery(msgspec.Struct):
     reminded_at: float = 0.0
     escalated: bool = False
     snoozed_until: float = 0.0
+    snoozes: int = 0
     flapped_at: float = 0.0
     """When its thread was last to be told that it flaps."""
-    since: float = 0.0
-    """When it opened, by a clock that was set back after it had."""
+    set_back: float = 0.0
+    """When the clock was first seen behind what is remembered here; 0 while it is not."""
     away: float = 0.0
     """Since when another writes for it; it is not told by us then, but still counted with its storm."""
     unseen: Sight | None = None
@@ -239,7 +240,7 @@ class Delivery(msgspec.Struct):
         about must not change; a snooze holds all the same.
         """
         before = self._reminders()
-        self.snoozed_until = max(self.snoozed_until, other.snoozed_until)
+        self.snoozes, self.snoozed_until = max(self._snoozed(), (other.snoozes, other.snoozed_until))
         if busy:
             return self._reminders() != before
         self.reminded, self.escalated = max(self.reminded, other.reminded), self.escalated or other.escalated
@@ -264,8 +265,15 @@ class Delivery(msgspec.Struct):
             self.state, self.urgent = "delivered", False
         return True
 
-    def _reminders(self) -> tuple[int, float, bool, float]:
-        return self.reminded, self.reminded_at, self.escalated, self.snoozed_until
+    def snooze(self, until: float) -> None:
+        """No reminders before; the newest word holds, which may be a shorter one."""
+        self.snoozes, self.snoozed_until = self.snoozes + 1, until
+
+    def _snoozed(self) -> tuple[int, float]:
+        return self.snoozes, self.snoozed_until
+
+    def _reminders(self) -> tuple[int, float, bool, tuple[int, float]]:
+        return self.reminded, self.reminded_at, self.escalated, self._snoozed()
 
     def _joins(self, other: DeliveryState) -> bool:
         """Learn in whose thread the message is to be, while it is nowhere; whether that is new."""
@@ -306,6 +314,7 @@ class Delivery(msgspec.Struct):
             reminded_at=self.reminded_at,
             escalated=self.escalated,
             snoozed_until=self.snoozed_until,
+            snoozes=self.snoozes,
             unseen=self.unseen,
         )
 

@@ -94,6 +94,18 @@ async def test_a_snooze_on_the_host_holds_at_once_for_who_writes(scene: Scene, c
     assert scene.slack.whats == ["post", "reply reminded"]
 
 
+async def test_the_newest_snooze_holds_the_shorter_one_too(scene: Scene, clock: ManualClock) -> None:
+    scene.host.desire(incident())
+    await clock.advance(5)
+    scene.host.snooze("inc_1", 10 * HOUR)
+    await clock.advance(5)
+    scene.host.snooze("inc_1", 2 * HOUR)
+    await clock.advance(HOUR + 3000)
+    assert scene.slack.whats == ["post"]
+    await clock.advance(1200)
+    assert scene.slack.whats == ["post", "reply reminded"]
+
+
 async def test_a_snooze_that_comes_while_a_reminder_is_posted_holds_too(scene: Scene, clock: ManualClock) -> None:
     """That is when people ask for one."""
     going, go = asyncio.Event(), asyncio.Event()
