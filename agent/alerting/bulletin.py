@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from agent.alerting.figure import duration
+from agent.alerting.figure import counted, duration
 from agent.model import Evidence, Incident, Severity
 
 STORM, DIGEST = "storm", "digest"
@@ -54,12 +54,12 @@ class Storm(msgspec.Struct):
         over = not still_open and not away
         worst = _worst([*still_open, *away]) or Severity.WARNING
         lasted = duration(max(1.0, self.joined_at - self.began_at))
-        summary = f"{self.total} incidents in {lasted} on {_count(len(self.hosts), 'host')}; "
+        summary = f"{counted(self.total, 'incident')} in {lasted} on {counted(len(self.hosts), 'host')}; "
         summary += self._end() if over else "; ".join(_stands(still_open, away))
         return Incident(
             id=self.id,
             host=host,
-            threshold=f"storm of {self.total} incidents",
+            threshold=f"storm of {counted(self.total, 'more incident')}",  # beside those that were told before it began
             metric=STORM,
             severity=worst,
             peak=worst,
@@ -101,7 +101,7 @@ def digest(
     over = [incident for incident in changed if incident.state == "resolved"]
     still_open = [incident for incident in changed if incident.state != "resolved"]
     summary = (
-        f"For {duration(now - since)} nothing could be told here. Meanwhile {_count(opened, 'incident')} opened; "
+        f"For {duration(now - since)} nothing could be told here. Meanwhile {counted(opened, 'incident')} opened; "
         f"{len(over)} {'is' if len(over) == 1 else 'are'} over"
     )
     summary += f", {_severities(still_open)} still open and told below" if still_open else ""
@@ -158,7 +158,3 @@ def _line(incident: Incident) -> str:
     end = incident.resolved_at or incident.updated_at
     lasted = f", {duration(end - incident.started_at)}" if incident.state == "resolved" else ""
     return f"{incident.peak}: {incident.threshold} on {incident.host}{f' ({labels})' if labels else ''}{lasted}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -72,3 +72,8 @@ def _seconds(value: float) -> str:
     if size >= 0.001:
         return f"{_digits(value * 1000)} ms"
     return f"{_digits(value * 1e6)} µs"
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 host" and "2 hosts"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -14,12 +14,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from agent.alerting.figure import counted  # noqa: PLC0415
     from agent.daemon.setup import prepare  # noqa: PLC0415
 
     setup = prepare(arguments.config)
     _check_trust(arguments.config)
     sources = ", ".join(str(source) for source in setup.config.sources) or "no file found, the defaults"
-    probes, thresholds = _count(len(setup.planned), "probe"), _count(_thresholds(setup.config.thresholds), "threshold")
+    probes = counted(len(setup.planned), "probe")
+    thresholds = counted(_thresholds(setup.config.thresholds), "threshold")
     print(f"ok: {probes}, {thresholds} ({sources})")
     for remark in _remarks(setup.config.slack):
         print(f"note: {remark}")
@@ -48,7 +50,3 @@ def _remarks(slack: SlackConfig) -> list[str]:
 
 def _thresholds(thresholds: tuple[ThresholdConfig, ...]) -> int:
     return sum(threshold.enabled for threshold in thresholds)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -25,6 +25,8 @@ def state_dirs(arguments: argparse.Namespace) -> list[Path]:
     up = Path(home, "tocsin") if home else Path(".tocsin")
     found = [path for path in (read(arguments.config).config.agent.state_dir, up) if path.is_dir()]
     if not found:
+        if arguments.config is not None and not arguments.config.is_file():
+            raise UnavailableError(f"{arguments.config}: no such file")
         raise UnavailableError("no daemon has run here yet: no state directory; name it with --state-dir")
     return found
 

@@ -136,6 +136,7 @@ def _with_causes(config: Config, names: set[str]) -> list[ThresholdConfig]:
 
 
 def _lines(replays: list[Replay], rules: list[ThresholdConfig]) -> Iterator[str]:
+    from agent.alerting.figure import counted  # noqa: PLC0415
     from agent.cli.table import clean, table  # noqa: PLC0415
 
     for replay in replays:
@@ -151,7 +152,8 @@ def _lines(replays: list[Replay], rules: list[ThresholdConfig]) -> Iterator[str]
         yield f"… and {len(firings) - SHOWN} more; --json has them all"
     samples = sum(replay.samples for replay in replays)
     yield ""
-    yield f"{samples} samples of {_count(len(replays), 'host')}; messages as if nobody acknowledged, storms not joined"
+    played = f"{counted(samples, 'sample')} of {counted(len(replays), 'host')}"
+    yield f"{played}; messages as if nobody acknowledged, storms not joined"
 
 
 def _sums(replay: Replay, rules: list[ThresholdConfig]) -> Iterator[tuple[str, ...]]:
@@ -206,7 +208,3 @@ def _data(replay: Replay) -> dict[str, Any]:
 def _lasted(replay: Replay, firing: Firing) -> float:
     resolved = firing.incident.resolved_at
     return (replay.now if resolved is None else resolved) - firing.incident.fired_at
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

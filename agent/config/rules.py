@@ -257,6 +257,10 @@ def _slack(slack: SlackConfig) -> Iterator[Fault]:
         )
     if slack.bot_token is None and slack.app_token is not None:
         yield Fault(("slack", "app_token"), "expected slack.bot_token beside it, which answers are written with")
+    for index, one in enumerate(slack.routes):
+        if "severity" in one.match:  # no label is called so, and the route would never be taken
+            hint = f'expected a key of the route, not of its match: severity = "{one.match["severity"][:20]}"'
+            yield Fault(("slack", "routes", index, "match", "severity"), hint)
 
 
 def _collector(collector: CollectorConfig) -> Iterator[Fault]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent.alerting import health
+from agent.alerting.figure import counted
 from agent.clock import Clock
 from agent.daemon import watchdog
 from agent.daemon.parts import Identity, Parts
@@ -57,9 +58,10 @@ class Report:
         failing = sorted(name for name, failing in self._vitals.failing.items() if failing)
         names = f": {', '.join(failing[:3])}" if failing else ""
         broker = "connected" if parts.road.link.connected else "not connected"
+        incidents = counted(len(parts.engine.incidents()), "incident")
         return (
-            f"{probes} probes ({len(failing)} failing{names}), {len(parts.engine.incidents())} incidents open, "
-            f"broker {broker}, {parts.spool.stats().pending} messages waiting"
+            f"{counted(probes, 'probe')} ({len(failing)} failing{names}), {incidents} open, "
+            f"broker {broker}, {counted(parts.spool.stats().pending, 'message')} waiting"
         )
 
     def stuck(self, planned: list[PlannedProbe], interval: float) -> str:

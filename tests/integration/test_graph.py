@@ -31,7 +31,7 @@ async def test_a_graph_is_a_line_of_bars_and_then_a_picture(stage: Stage, make: 
         await ready(stage, collector, "t-1")
         await drawable(collector)
         sent = await stage.asks(ASK)
-        said = await only(slack, stage.ops, "now 42")
+        said = await only(slack, stage.ops, "newest 42")
         await slack.until(lambda: len(slack.pictures("#ops")) == 1)
         [picture] = slack.pictures("#ops")
         assert picture.thread_ts == said.ts
@@ -56,7 +56,7 @@ async def test_nothing_waits_for_the_picture(stage: Stage, make: Make) -> None:
         sent = [await stage.asks(ASK)]
         await slack.until(lambda: slack.called("files.getUploadURLExternal"))
         sent.append(await stage.asks("hosts"))
-        await slack.until(lambda: "1 hosts" in shown(slack, stage.ops) and "now 42" in shown(slack, stage.ops))
+        await slack.until(lambda: "1 host" in shown(slack, stage.ops) and "newest 42" in shown(slack, stage.ops))
         assert all(one.in_time for one in sent)
         assert slack.pictures("#ops") == []
 
@@ -69,7 +69,7 @@ async def test_where_no_file_may_be_sent_the_text_stays(stage: Stage, make: Make
         await ready(stage, collector, "t-1")
         await drawable(collector)
         await stage.asks(ASK)
-        await only(slack, stage.ops, "now 42")
+        await only(slack, stage.ops, "newest 42")
         await slack.until(lambda: slack.called("files.getUploadURLExternal"))
         for text, word in (
             ("graph t-2 switch.level", "No host is called"),

@@ -16,7 +16,7 @@ from agent.collector.chatops.orders import outcome_of
 from agent.collector.chatops.plan import Plan, Planner, usage_of
 from agent.collector.chatops.repeats import Repeats
 from agent.collector.chatops.request import Request, of_event, of_press, of_slash
-from agent.collector.chatops.words import graph_lines, help_lines, spark, state_lines
+from agent.collector.chatops.words import graph_lines, help_lines, labelled, spark, state_lines
 from agent.collector.store import SeriesRow
 from agent.commands.payload import ID
 from agent.commands.verbs import VERBS
@@ -332,7 +332,9 @@ def test_a_line_of_bars() -> None:
     assert spark([1.7e308] * 200) == "▁" * 60
     assert len(spark([float(n) for n in range(1000)], 60)) == 60
     row = SeriesRow("cpu.used_percent", "percent", "gauge", {"core": "0"}, [(0.0, 1.0), (1.0, 9.0)])
-    assert graph_lines([row]) == ["cpu.used_percent core=0", "▁█", "now 9 %, between 1 % and 9 %"]
+    assert graph_lines([row], {}) == ["cpu.used_percent core=0", "▁█", "newest 9 %, between 1 % and 9 %"]
+    measured = {labelled("cpu.used_percent", {"core": "0"}): 95.0, labelled("cpu.used_percent", {"core": "1"}): 2.0}
+    assert graph_lines([row], measured)[-1] == "newest 95 %, between 1 % and 95 %", "points are means"
 
 
 def test_of_many_hosts_each_says_a_little() -> None:

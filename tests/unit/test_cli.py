@@ -167,6 +167,8 @@ def test_a_test_alert_without_a_daemon(
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     assert main(["alert", "test", "-c", str(config)]) == EXIT_UNAVAILABLE
     assert "no daemon has run here" in capsys.readouterr().err
+    assert main(["status", "-c", "nofile.toml"]) == EXIT_UNAVAILABLE
+    assert "nofile.toml: no such file" in capsys.readouterr().err
     monkeypatch.setattr("agent.cli.alert.TAKEN_UP_WITHIN", 0.2)
     state = tmp_path / "state"
     state.mkdir()

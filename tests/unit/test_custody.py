@@ -104,8 +104,10 @@ async def test_a_silence_is_held_here_beside_the_hosts(room: Room) -> None:
     assert (list(plan.args), list(plan.own)) == (["web-1"], [HERE])
     assert (plan.states["web-2"].state, plan.states["web-2"].text) == ("offline", KEPT)
     assert (await room.does("silence host=web-* 1h new kernel", WEB))[HERE][0] == "done"
-    [silence] = await room.orders.silences(room.order("silences"), WEB)
+    [silence], unheard = await room.orders.silences(room.order("silences"), WEB)
     assert list(silence.ids) == [HERE]
+    assert unheard["web-2"] == "offline", "of whom nothing is known, that is said"
+    assert set(unheard) == {"web-1", "web-2"}
     assert room.watch.incidents[0].muted
     assert (await room.does(f"unsilence {silence.id}", WEB))[HERE][0] == "done"
     assert not room.watch.incidents[0].muted
@@ -115,7 +117,7 @@ async def test_a_silence_over_more_than_the_grant_is_neither_held_nor_ended_here
     plan = await room.plan("silence threshold=host 1h why", WEB)
     assert (dict(plan.own), plan.left_out) == ({}, ("db-1", HERE))
     await room.does("silence threshold=host 1h why")
-    [silence] = await room.orders.silences(room.order("silences"), WEB)
+    [silence], _ = await room.orders.silences(room.order("silences"), WEB)
     with pytest.raises(CommandError, match="holds a silence"):
         await room.plan(f"unsilence {silence.id}", WEB)
 

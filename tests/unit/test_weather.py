@@ -119,7 +119,7 @@ async def test_a_storm_survives_a_restart(bench: Bench, clock: ManualClock, read
     await clock.advance(20 * 10)
     storms = [incident for incident in reader.standing.values() if incident.metric == "storm"]
     assert len(storms) == 1
-    assert "21 incidents" in storms[0].threshold or "20 incidents" in storms[0].threshold
+    assert "21 more" in storms[0].threshold or "20 more" in storms[0].threshold
 
 
 async def test_eight_in_a_minute_are_no_storm(bench: Bench, clock: ManualClock, reader: Reader) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from agent.alerting.figure import duration
+from agent.alerting.figure import counted, duration
 from agent.clock import Clock
 from agent.collector.chatops import words
 from agent.collector.chatops.easel import Illustrated, graph_of
@@ -57,7 +57,7 @@ class Inquiries:
     async def _hosts(self, order: Order, rights: Rights) -> Message:
         verbs.parse("hosts", order.words)
         entries = self._entries("hosts", rights)
-        return answer(f"{len(entries)} hosts", words.host_lines(entries), code=True)
+        return answer(counted(len(entries), "host"), words.host_lines(entries), code=True)
 
     async def _summary(self, _: Order, rights: Rights) -> Message:
         return answer("How the hosts do", words.fleet_lines(self._entries("status", rights)), code=True)
@@ -89,23 +89,29 @@ class Inquiries:
             close = ", ".join(get_close_matches(metric, there, n=3))
             hint = f"; did you mean {close}?" if close and metric not in there else ""
             raise CommandError("no_data", f"nothing came of {metric} from {host} in the last {duration(span)}{hint}")
-        lines = words.graph_lines(rows[:MOST_LINES])
+        lines = words.graph_lines(rows[:MOST_LINES], self._newest(host))
         if len(rows) > MOST_LINES:
             lines.append(f"and {len(rows) - MOST_LINES} more series; metric{{label=value}} picks some")
         said = answer(f"{metric} on {host}, the last {duration(span)}", lines, code=True)
         graph = graph_of(rows, host, start=end - span, end=end, step=step)
         return Illustrated(said.text, said.blocks, graph=graph)
 
+    def _newest(self, host: str) -> dict[words.Labelled, float]:
+        measured = [metric for sample in self._fleet.latest(host) for metric in sample["metrics"]]
+        return {words.labelled(one.name, one.labels): one.value for one in measured}
+
     async def _silences(self, order: Order, rights: Rights) -> Message:
         verbs.parse("silences", order.words)
-        found = await self._orders.silences(order, rights)
+        found, unheard = await self._orders.silences(order, rights)
         now = self._clock.now()
         lines = []
         for silence in found:
             where = _where(silence.ids)
             lines.append(f"{silence.id}  {silence.match}  for {duration(silence.until - now)} more, on {where}")
             lines.append(f"    {silence.author}: {silence.reason}")
-        return answer(f"{len(found)} silences" if found else "No silence holds", lines, code=True)
+        lines += [f"unknown of {host}: {told}" for host, told in sorted(unheard.items())[:MOST_LINES]]
+        title = counted(len(found), "silence") if found else "No silence holds"
+        return answer(title if not unheard else f"{title}, as far as hosts answer", lines, code=True)
 
     async def _who(self, order: Order, rights: Rights) -> Message:
         """About a person, a verb or a host; all, where it is not said."""

@@ -11,8 +11,8 @@ from agent.collector.chatops.fanout import ANSWER_WITHIN, Fanout, States
 from agent.collector.chatops.grants import Rights
 from agent.collector.chatops.mine import Mine
 from agent.collector.chatops.plan import Plan, Planner
-from agent.collector.chatops.silences import Silenced, holding, listed
-from agent.collector.chatops.words import count_words
+from agent.collector.chatops.silences import Held, holding, listed
+from agent.collector.chatops.words import count_words, why
 from agent.commands import verbs
 from agent.commands.payload import Args
 from agent.errors import CommandError
@@ -106,19 +106,20 @@ class Orders:
         self.note(order, outcome_of(states), hosts=plan.hosts, detail=_detail(states))
         return states
 
-    async def silences(self, order: Order, rights: Rights, verb: str = "silences") -> list[Silenced]:
+    async def silences(self, order: Order, rights: Rights, verb: str = "silences") -> Held:
         """What the hosts hold on which `verb` is granted, as they say it now, and what we hold."""
         plan = self.planner.on(verb, {}, self.planner.names(), rights)
         key = f"{order.key} silences"
-        states = await self.fanout.run("silences", plan.args, actor=order.actor, key=key, seconds=LOOK_WITHIN)
+        answers = await self.fanout.run("silences", plan.args, actor=order.actor, key=key, seconds=LOOK_WITHIN)
+        states = {**plan.states, **answers}
         if self._mine is not None:
             states[HERE] = await self._mine.silences(rights, verb)
-        return listed(states)
+        return Held(listed(states), {host: why(state) for host, state in states.items() if state.state != "done"})
 
     async def _unsilence(self, order: Order, rights: Rights) -> Plan:
         """The silence that was made at once on many hosts ends on all of them, under each host's own id."""
         wanted = str(verbs.parse("unsilence", order.words)["id"])
-        silence = holding(await self.silences(order, rights, "unsilence"), wanted)
+        silence = holding((await self.silences(order, rights, "unsilence")).silences, wanted)
         if silence is None:
             raise CommandError("unknown_silence", f"no host that answers holds a silence {wanted}")
         args: dict[str, Args] = {host: {"id": number} for host, number in silence.ids.items()}

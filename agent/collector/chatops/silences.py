@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,6 +40,13 @@ class Silenced(msgspec.Struct, frozen=True):
     author: str
     reason: str
     ids: dict[str, str]
+
+
+class Held(NamedTuple):
+    """The silences that hosts say they hold; and by host, why it said nothing of its own."""
+
+    silences: list[Silenced]
+    unheard: dict[str, str]
 
 
 def listed(states: States) -> list[Silenced]:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from agent.alerting.figure import duration, figure, standing
+from agent.alerting.figure import counted, duration, figure, standing
 from agent.collector.chatops.fanout import HostState, States
 from agent.collector.chatops.grants import Rights
 from agent.collector.chatops.plan import Plan, usage_of
 from agent.collector.store import AuditRow, IncidentRow, SeriesRow
 from agent.commands.verbs import VERBS
+from agent.model import Labels
 from agent.slack.text import plain
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -24,6 +25,9 @@ _MOST = 1e300
 """What is larger has no bar of its own: sums and differences must stay numbers, whatever a host sends."""
 _WHOLE = 60
 """Lines of a host's own text where it is the only one; of several each gets its share."""
+
+Labelled = tuple[str, frozenset[tuple[str, str]]]
+"""A series of one host: its metric and its labels."""
 
 
 def help_lines(rights: Rights) -> list[str]:
@@ -71,7 +75,7 @@ def state_lines(plan: Plan, states: States) -> list[str]:
     for host in sorted(plan.hosts):
         lines += _state(host, states.get(host, HostState("sent")), share)
     if plan.left_out:
-        lines.append(f"not asked, for there is no grant: {len(plan.left_out)} hosts")
+        lines.append(f"not asked, for there is no grant: {counted(len(plan.left_out), 'host')}")
     return lines
 
 
@@ -81,15 +85,25 @@ def count_words(states: States) -> str:
     return ", ".join(f"{count} {word}" for word, count in counts.most_common())
 
 
-def graph_lines(rows: Sequence[SeriesRow], points: int = SPARK) -> list[str]:
-    """A drawn line per series with its least, last and greatest value."""
+def graph_lines(rows: Sequence[SeriesRow], newest: Mapping[Labelled, float], points: int = SPARK) -> list[str]:
+    """A drawn line per series with its newest, least and greatest value; `newest` as measured, where that is known:
+    the points are means, of a long while perhaps.
+    """
     lines = []
     for row in rows:
         values = [value for _, value in row.points]
         labels = " ".join(f"{key}={value}" for key, value in sorted(row.labels.items()))
-        low, high, last = (figure(value, row.unit) for value in (min(values), max(values), values[-1]))
-        lines += [plain(f"{row.metric} {labels}", 120), spark(values, points), f"now {last}, between {low} and {high}"]
+        last = newest.get(labelled(row.metric, row.labels), values[-1])
+        told = [figure(value, row.unit) for value in (last, min(*values, last), max(*values, last))]
+        lines += [
+            *(plain(f"{row.metric} {labels}", 120), spark(values, points)),
+            f"newest {told[0]}, between {told[1]} and {told[2]}",
+        ]
     return lines
+
+
+def labelled(name: str, labels: Labels) -> Labelled:
+    return name, frozenset(labels.items())
 
 
 def spark(values: Sequence[float], points: int = SPARK) -> str:
@@ -121,6 +135,11 @@ def _state(host: str, state: HostState, share: int) -> list[str]:
     first = f": {said[0]}" if said else ""
     lines = [f"{sign} {host}  {_word(state)}{first}", *(f"    {line}" for line in said[1:share])]
     return [*lines, f"    … {len(said) - share} more lines"] if len(said) > share else lines
+
+
+def why(state: HostState) -> str:
+    """Of a host that did not do it: how far it is, and what was said of that."""
+    return plain(": ".join(filter(None, dict.fromkeys((_word(state), state.text)))), 200)
 
 
 def _word(state: HostState) -> str:

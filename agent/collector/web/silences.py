@@ -31,10 +31,10 @@ async def silences(request: web.Request) -> web.Response:
     office = office_of(request)
     order = order_of("silences", (), "silences")
     try:
-        return answer({"silences": await office.orders.silences(order, EVERYTHING)})
+        return answer((await office.orders.silences(order, EVERYTHING))._asdict())
     except CommandError as error:
         if error.code == "no_grant":  # no host was ever heard
-            return answer({"silences": []})
+            return answer({"silences": [], "unheard": {}})
         return refused(error)
 
 
