@@ -158,10 +158,7 @@ def test_every_fault_is_told_at_once_with_its_line(write: Write) -> None:
         ),
         ("[health]\nmemroy = 2", "agent.toml:2: health.memroy: unknown component"),
         ("[health]\nmemory = nan", "agent.toml:2: health.memory: expected a number, not nan"),
-        (
-            "[[slack.routes]]\nmatch = {severity = 'x'}",
-            "agent.toml:2: slack.routes[0].match.severity: expected a key of",
-        ),
+        ("[[slack.routes]]\nmatch = {severity = 'x'}", "agent.toml:2: slack.routes[0].match.severity: expected a key"),
         ("[slack]\nbase_url = 'x'", "agent.toml:2: slack.base_url: expected a URL such as http://host:port"),
         (
             "[slack]\nbot_token = 'xoxb-1'",
