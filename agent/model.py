@@ -183,6 +183,8 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     reminded_at: float = 0.0
     escalated: bool = False
     snoozed_until: float = 0.0
+    snoozes: int = 0
+    """How often it was put off: the last time holds, be it the shorter."""
     unseen: Sight | None = None
 
 

@@ -113,7 +113,7 @@ class Outbox:
         row = self._rows[incident_id]
         if row.resolved or is_bulletin(row.incident):
             raise KeyError(incident_id)
-        row.snoozed_until = self._clock.now() + seconds
+        row.snooze(self._clock.now() + seconds)
         self._table.keep(row)
 
     @property
