@@ -58,8 +58,8 @@ class Delivery(msgspec.Struct):
     """How often it was put off: the last time holds, be it the shorter."""
     flapped_at: float = 0.0
     """When its thread was last to be told that it flaps."""
-    since: float = 0.0
-    """When it opened, by a clock that was set back after it had."""
+    set_back: dict[float, float] = {}
+    """Of moments that lie in the future, as the clock was set back: when that was first seen."""
     away: float = 0.0
     """Since when another writes for it; it is not told by us then, but still counted with its storm."""
     unseen: Sight | None = None

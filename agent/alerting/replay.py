@@ -166,7 +166,7 @@ class Replay:
     def _remind(self, firing: Firing, row: Delivery, until: float) -> None:
         """What was due meanwhile."""
         to = route(self.slack.routes, row.incident, self.slack.channel, row.incident.fired_at)
-        while (at := due(row, to)) is not None and at <= until:
+        while (at := due(row, to, until)) is not None and at <= until:
             remind(row, to, at)
             _deliver(firing, row, at)
 
