@@ -184,7 +184,7 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     escalated: bool = False
     snoozed_until: float = 0.0
     snoozes: int = 0
-    """How often it was snoozed: of two who write, the one who knows more of them knows until when."""
+    """How often it was put off: the last time holds, be it the shorter."""
     unseen: Sight | None = None
 
 

@@ -55,10 +55,11 @@ class Delivery(msgspec.Struct):
     escalated: bool = False
     snoozed_until: float = 0.0
     snoozes: int = 0
+    """How often it was put off: the last time holds, be it the shorter."""
     flapped_at: float = 0.0
     """When its thread was last to be told that it flaps."""
-    set_back: float = 0.0
-    """When the clock was first seen behind what is remembered here; 0 while it is not."""
+    set_back: dict[float, float] = {}
+    """Of moments that lie in the future, as the clock was set back: when that was first seen."""
     away: float = 0.0
     """Since when another writes for it; it is not told by us then, but still counted with its storm."""
     unseen: Sight | None = None
@@ -159,6 +160,10 @@ class Delivery(msgspec.Struct):
     def _tells(self, kind: TransitionKind) -> bool:
         return self.call is not None and self.call.kind is kind
 
+    def snooze(self, until: float) -> None:
+        """No reminders until then, whatever was asked for before."""
+        self.snoozes, self.snoozed_until = self.snoozes + 1, until
+
     def begin(self, operation: Operation, now: float) -> None:
         """About to call Slack. A post keeps its nonce from one attempt to the next."""
         self.attempts += 1
@@ -240,7 +245,8 @@ class Delivery(msgspec.Struct):
         about must not change; a snooze holds all the same.
         """
         before = self._reminders()
-        self.snoozes, self.snoozed_until = max(self._snoozed(), (other.snoozes, other.snoozed_until))
+        mine, theirs = (self.snoozes, self.snoozed_until), (other.snoozes, other.snoozed_until)
+        self.snoozes, self.snoozed_until = max(mine, theirs)
         if busy:
             return self._reminders() != before
         self.reminded, self.escalated = max(self.reminded, other.reminded), self.escalated or other.escalated
@@ -265,15 +271,8 @@ class Delivery(msgspec.Struct):
             self.state, self.urgent = "delivered", False
         return True
 
-    def snooze(self, until: float) -> None:
-        """No reminders before; the newest word holds, which may be a shorter one."""
-        self.snoozes, self.snoozed_until = self.snoozes + 1, until
-
-    def _snoozed(self) -> tuple[int, float]:
-        return self.snoozes, self.snoozed_until
-
-    def _reminders(self) -> tuple[int, float, bool, tuple[int, float]]:
-        return self.reminded, self.reminded_at, self.escalated, self._snoozed()
+    def _reminders(self) -> tuple[int, float, bool, int, float]:
+        return self.reminded, self.reminded_at, self.escalated, self.snoozes, self.snoozed_until
 
     def _joins(self, other: DeliveryState) -> bool:
         """Learn in whose thread the message is to be, while it is nowhere; whether that is new."""

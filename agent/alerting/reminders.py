@@ -1,8 +1,8 @@
 """When nobody has taken an incident: a reminder in its thread, and once a word to somebody else. Pure.
 
 While it flaps an hourly word that it still does takes the place of the reminder. All times are of the wall clock, which
-may be set back: one that lies in the future then counts as when we first saw that, so that one period is lost and not
-weeks. What it is in truth is kept, for a clock that is right again.
+may be set back: one that lies in the future then counts as when that was seen, so that at most one period is lost and
+not weeks. The times themselves stay as they are, for when the clock is right again.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ LOOK_AGAIN = 300.0
 
 
 def due(row: Delivery, to: Destination, now: float) -> float | None:
-    """The unix second of the next one; None where nothing is to come. After `notice`."""
-    incident = row.incident
+    """The unix second of the next one; None where nothing is to come."""
+    incident, since = row.incident, _past(row, row.incident.fired_at, now)
     quiet = row.resolved or incident.acknowledged_by or incident.muted or row.gathered
     if quiet or not row.ts or row.call is not None or row.state != "delivered":
         return None
     moments = []
     if to.escalate_after is not None and not row.escalated:
-        moments.append(_seen(row, incident.fired_at, now) + to.escalate_after)
-    if incident.flapping:  # since its thread was told so, or its message where that came later
-        told = max(_seen(row, row.flapped_at, now), _seen(row, incident.fired_at, now))
-        moments.append(told + FLAPPING_EVERY)
+        moments.append(since + to.escalate_after)
+    if incident.flapping:
+        moments.append(max(_past(row, row.flapped_at, now), since) + FLAPPING_EVERY)
     elif to.remind_every is not None:
         pause = min(SLOWEST, to.remind_every * 2.0 ** min(row.reminded, 30))
-        moments.append(_seen(row, row.reminded_at or incident.fired_at, now) + pause)
-    return max(min(moments), _seen(row, row.snoozed_until - LONGEST, now) + LONGEST) if moments else None
+        moments.append(max(_past(row, row.reminded_at, now), since) + pause)
+    snoozed = _past(row, row.snoozed_until - LONGEST, now) + LONGEST
+    return max(min(moments), snoozed) if moments else None
 
 
 def remind(row: Delivery, to: Destination, now: float) -> None:
     """Have the thread told; the call has a note where somebody else is to be called."""
     incident = row.incident
-    waited = now - _seen(row, incident.fired_at, now)
-    escalates = to.escalate_after is not None and not row.escalated and waited >= to.escalate_after
+    since = _past(row, incident.fired_at, now)
+    escalates = to.escalate_after is not None and not row.escalated and now >= since + to.escalate_after
     row.reminded, row.reminded_at, row.escalated = row.reminded + 1, now, row.escalated or escalates
     note, kind = "So it goes to others." if escalates else "", TransitionKind.REMINDED
     if incident.flapping and not escalates:
@@ -53,26 +53,28 @@ def remind(row: Delivery, to: Destination, now: float) -> None:
     row.state, row.attempts, row.next_try = "pending", 0, None
 
 
-def notice(row: Delivery, now: float) -> bool:
-    """Whether the clock has been set back behind what we remember, or is right again, since the last look."""
-    latest = max(row.incident.fired_at, row.reminded_at, row.flapped_at, row.snoozed_until - LONGEST)
+def _past(row: Delivery, moment: float, now: float) -> float:
+    return moment if moment <= now else row.set_back.get(moment, now)
+
+
+def watch(row: Delivery, now: float) -> bool:
+    """Note which of its moments lie in the future: a snooze does where it is longer than can be asked for. Whether
+    that has changed.
+    """
     before = row.set_back
-    row.set_back = min(before or now, now) if latest > now else 0.0
+    moments = (row.incident.fired_at, row.reminded_at, row.flapped_at, row.snoozed_until - LONGEST)
+    row.set_back = {moment: min(before.get(moment, now), now) for moment in moments if moment > now}
     return row.set_back != before
-
-
-def _seen(row: Delivery, moment: float, now: float) -> float:
-    return moment if moment <= now else row.set_back
 
 
 def sweep(
     rows: Iterable[Delivery], to: Callable[[Incident], Destination], now: float
 ) -> tuple[list[Delivery], float | None]:
-    """Those that have changed, as they are reminded now or the clock has; and the seconds until the next look."""
+    """Those that have changed, by a reminder or by a step of the clock; and the seconds until the next look."""
     changed: list[Delivery] = []
     pauses: list[float] = []
     for row in rows:
-        destination, touched = to(row.incident), notice(row, now)
+        destination, touched = to(row.incident), watch(row, now)
         at = due(row, destination, now)
         if at is not None and at <= now:
             remind(row, destination, now)

@@ -130,6 +130,16 @@ async def test_a_snooze_that_comes_while_a_reminder_is_posted_holds_too(scene: S
     assert scene.slack.whats == ["post", "reply reminded", "reply reminded"]
 
 
+async def test_the_last_snooze_holds_be_it_the_shorter(scene: Scene, clock: ManualClock) -> None:
+    """Somebody has put it off for longer than was meant, and says so."""
+    scene.host.desire(incident())
+    await clock.advance(5)
+    scene.host.snooze("inc_1", 10 * HOUR)
+    scene.host.snooze("inc_1", 2 * HOUR)
+    await clock.advance(2 * HOUR + 600)
+    assert scene.slack.whats == ["post", "reply reminded"]
+
+
 async def test_a_snooze_is_kept_by_who_writes(scene: Scene, clock: ManualClock) -> None:
     """Its next process must not remind before the host has said so again."""
     scene.host.desire(incident())

@@ -294,6 +294,49 @@ async def test_a_snooze_ends_when_the_longest_would(bench: Bench, clock: ManualC
     assert len(reader.said) == 1
 
 
+async def test_a_clock_that_was_behind_for_a_while_calls_nobody_early(
+    bench: Bench, clock: ManualClock, reader: Reader
+) -> None:
+    bench.outbox.reroute("#alerts", [ROUTE])
+    await bench.desire(msgspec.structs.replace(many(1, clock), fired_at=NOW, started_at=NOW))
+    clock.set_back(365 * DAY)
+    await clock.advance(590)
+    clock.set_back(-365 * DAY)
+    await clock.advance(280)
+    assert reader.said == []
+    await clock.advance(300)
+    assert "U0BOSS" in reader.said[0][0]
+
+
+async def test_a_clock_that_was_behind_for_a_while_ends_no_snooze(
+    bench: Bench, clock: ManualClock, reader: Reader
+) -> None:
+    bench.outbox.reroute("#alerts", [ROUTE])
+    await bench.desire(msgspec.structs.replace(many(1, clock), fired_at=NOW, started_at=NOW))
+    bench.outbox.snooze("inc_0001", 10 * DAY)
+    clock.set_back(365 * DAY)
+    await clock.advance(600)
+    clock.set_back(-365 * DAY)
+    await clock.advance(9 * DAY)
+    assert reader.said == []
+    await clock.advance(DAY)
+    assert len(reader.said) == 1
+
+
+async def test_each_time_a_clock_is_set_back_costs_one_period(bench: Bench, clock: ManualClock, reader: Reader) -> None:
+    """What was told just before the second time is not told again at once."""
+    bench.outbox.reroute("#alerts", [SlackRoute(channel="#alerts", remind_every=Duration(HOUR))])
+    await bench.desire(msgspec.structs.replace(many(1, clock), fired_at=NOW, started_at=NOW))
+    clock.set_back(21 * DAY)
+    await clock.advance(HOUR + 600)
+    assert len(reader.said) == 1
+    clock.set_back(DAY)
+    await clock.advance(2 * HOUR - 600)
+    assert len(reader.said) == 1
+    await clock.advance(1200)
+    assert len(reader.said) == 2
+
+
 async def test_whoever_takes_it_hears_no_more(bench: Bench, clock: ManualClock, reader: Reader) -> None:
     bench.outbox.reroute("#alerts", [ROUTE])
     seen = await bench.desire(many(1, clock))
