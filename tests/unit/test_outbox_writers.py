@@ -122,6 +122,29 @@ async def test_what_another_says_of_a_version_to_come_is_told_once(
     assert bench.slack.whats == ["post", "edit", "reply resolved"]
 
 
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_a_reminder_that_another_was_about_to_tell_is_told(known: int) -> None:
+    """It counts as told there, and an escalation calls once: nobody would ever hear of it. `known` is the version up to
+    which the next writer has come with it.
+    """
+    first, second = incident(), msgspec.structs.replace(incident(), version=2)
+    call = Transition("inc_1", 2, TransitionKind.REMINDED, Severity.WARNING, 5.0, None, "So it goes to others.")
+    before = Delivery(second, "#alerts", ts="1.1", posted_in="C1", delivered=2, reminded=1, escalated=True, call=call)
+    row = Delivery(second if known == 2 else first, "#alerts")
+    if known:
+        row.ts, row.posted_in, row.delivered, row.state = "1.1", "C1", known, "delivered"
+    row.adopt(told(before))
+    row.desire(second)
+    row.adopt(told(before))
+    assert (row.next(), row.call) == ("reply", call)
+    assert not before.adopt(told(row)), "that it is not told yet is known"
+    row.begin("reply", 6.0)
+    row.done("reply", "C1", "1.2")
+    assert not row.adopt(told(before)), "an old word of it changes nothing"
+    assert before.adopt(told(row))
+    assert row.next() is before.next() is None
+
+
 def told(row: Delivery) -> DeliveryState:
     return row.shown()
 
