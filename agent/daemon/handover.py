@@ -102,7 +102,8 @@ class Handover:
         self._unanswered = {one: self._unanswered.get(one, now) for one in wanting - self._answered}
         if any(before < since + ASK_AFTER <= now for since in self._unanswered.values()):
             self._say()
-        if any(now - since >= ANSWER_WITHIN for since in self._unanswered.values()):
+        within = max(ANSWER_WITHIN, self._turn.patience)
+        if any(now - since >= within for since in self._unanswered.values()):
             log.error(
                 "the collector that says it writes to Slack does not: this host writes itself",
                 extra={"collector": self._turn.current, "incidents": len(self._unanswered)},

@@ -13,6 +13,7 @@ from agent.alerting.state import State
 from agent.alerting.turn import JITTER, NOBODY, SELF
 from agent.config.schema import SlackConfig
 from agent.config.secret import Secret
+from agent.config.units import Duration
 from agent.daemon.handover import ANSWER_WITHIN, ASK_AFTER, LOOK_EVERY, MARGIN, Handover
 from agent.model import DeliveryState, Incident
 from agent.transport.inbox import Message
@@ -183,6 +184,22 @@ async def test_while_we_stood_still_nobody_could_answer(handover: Handover, outb
     outbox.wanting = []
     await live(handover, clock, 1)
     assert handover.writer == "c1/s1"
+
+
+@pytest.mark.parametrize("outage", [60, 300])
+async def test_who_is_given_long_to_come_back_is_given_as_long_to_answer(
+    outbox: Outbox, clock: ManualClock, outage: float
+) -> None:
+    """A broker that is away keeps heartbeats and answers back alike: how long that may last is `takeover_after`."""
+    config = SlackConfig(bot_token=Secret("env", "NONE"), takeover_after=Duration(120))
+    async with running(outbox, clock, config) as handover:
+        await live(handover, clock, 5)
+        outbox.wanting = [incident()]
+        await clock.advance(outage)
+        assert handover.writer == ("c1/s1" if outage < 120 else SELF)
+        outbox.wanting = []
+        await live(handover, clock, 5)
+        assert handover.writer == "c1/s1"
 
 
 async def test_where_the_host_never_writes_it_does_not_say_so(
