@@ -165,6 +165,8 @@ class Handover:
         if told.writer == self._turn.current:
             self._answered.update(row.incident for row in told.deliveries)
             self._outbox.adopt(told.deliveries)
+        else:
+            self._say()  # a broker may have dropped our word for it
 
 
 def _routes(config: SlackConfig) -> str:

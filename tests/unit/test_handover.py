@@ -214,6 +214,16 @@ async def test_where_the_host_never_writes_it_does_not_say_so(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+async def test_who_goes_on_without_having_the_turn_is_told_again(handover: Handover, outbox: Outbox) -> None:
+    """It may have missed that its turn is over, and would post what this host posts, too."""
+    await beat(handover)
+    said = outbox.said
+    for writer, times in (("c1/s1", 0), ("c1/s0", 1)):
+        told = DeliveredMessage(1, writer, (DeliveryState("inc_1", 0, "pending"),))
+        handover.delivered(Message("tocsin/v1/web-1/delivered", encode(told), retain=False))
+        assert outbox.said == said + times
+
+
 async def test_who_plays_many_collectors_costs_no_memory(handover: Handover, clock: ManualClock) -> None:
     payload = encode(Heartbeat("online", session="s1", delivers=True))
     for number in range(1000):
