@@ -236,11 +236,14 @@ class Delivery(msgspec.Struct):
 
         What is known only grows: which generation of the message, where it is, what it shows, what its thread was told.
         Between two that know as little, the one that has a doubt is right. `busy`: a call is under way, and what it is
-        about must not change; a snooze holds all the same.
+        about must not change; a snooze holds all the same, and what the thread has been told is not told again.
         """
         before = self._reminders()
         self.snoozed_until = max(self.snoozed_until, other.snoozed_until)
         if busy:
+            told = self.call is not None and _thread_knows(other) >= (self.generation, self.call.version)
+            if told and not self.doing and not self._tells(TransitionKind.REMINDED):
+                self.call = None
             return self._reminders() != before
         reminds = _reminds(other) and other.reminded > self.reminded
         self.reminded, self.escalated = max(self.reminded, other.reminded), self.escalated or other.escalated
@@ -251,7 +254,7 @@ class Delivery(msgspec.Struct):
         if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
             if reminds and self.call is None and not self.resolved and self.state in ("pending", "delivered"):
                 self.call, self.state = other.call, "pending"  # it counts as told, so it would never come again
-                if other.doing:
+                if doubtful:
                     self.doubt()
             return learned or self._reminders() != before
         self.unseen = other.unseen
@@ -327,8 +330,14 @@ def _known(row: DeliveryState) -> tuple[int, bool, int, int, bool]:
     """How far a message has come: its generation, whether it is there, what it shows, what its thread was told (there
     is none without a message), whether it was seen.
     """
+    generation, told = _thread_knows(row)
+    return generation, row.ts != "", row.version, told, row.unseen is None
+
+
+def _thread_knows(row: DeliveryState) -> tuple[int, int]:
+    """Up to which version the thread has been told, of which generation of the message."""
     told = row.desired if row.call is None else row.call.version - 1
-    return row.generation, row.ts != "", row.version, told if row.ts else 0, row.unseen is None
+    return row.generation, told if row.ts else 0
 
 
 def _reminds(row: DeliveryState) -> bool:

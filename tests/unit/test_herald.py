@@ -19,6 +19,7 @@ from agent.collector.live import Hub
 from agent.collector.store import IncidentRow
 from agent.config.schema import SlackRoute
 from agent.config.units import Duration
+from agent.errors import RetryError
 from agent.model import Incident, Severity, Transition
 from agent.transport.wire import DeliveredMessage, DeliveriesMessage, Heartbeat
 from tests.fakes.clock import ManualClock
@@ -122,6 +123,20 @@ async def test_a_snooze_that_comes_while_a_reminder_is_posted_holds_too(scene: S
     assert scene.slack.whats == ["post", "reply reminded"]
     await clock.advance(2 * HOUR)
     assert scene.slack.whats == ["post", "reply reminded", "reply reminded"]
+
+
+async def test_a_reminder_that_has_to_wait_is_told(scene: Scene, clock: ManualClock) -> None:
+    """The host hears of it meanwhile, and what it says then must not take it back."""
+    scene.host.desire(incident())
+    await clock.advance(5)
+    scene.slack.errors = [RetryError("ratelimited", after=60.0)]
+    await clock.advance(HOUR)
+    assert scene.slack.whats.count("reply reminded") == 1, "which Slack has refused"
+    await clock.advance(90)
+    assert scene.slack.whats.count("reply reminded") == 2
+    await clock.advance(300)
+    assert scene.slack.whats.count("reply reminded") == 2
+    assert scene.host.shown()[0].call is None
 
 
 async def test_a_snooze_is_kept_by_who_writes(scene: Scene, clock: ManualClock) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from agent.alerting.delivery import Delivery
+from agent.alerting.messenger import Posted
 from agent.errors import AmbiguousError
 from agent.model import DeliveryState, Severity, Transition, TransitionKind
 from tests.fakes.clock import ManualClock, settle
@@ -100,6 +101,29 @@ async def test_it_goes_on_from_what_another_has_posted(bench: Bench, clock: Manu
     await bench.desire(after(seen, None))
     await clock.advance(15)
     assert bench.slack.whats == ["edit", "reply resolved"]
+
+
+async def test_what_another_has_told_is_not_told_again_as_we_just_look(bench: Bench, clock: ManualClock) -> None:
+    """The version that was told may come out of the database while a call about the message is under way."""
+    going, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(*args, **keys):
+        going.set()
+        await go.wait()
+        return Posted("C9", "1")
+
+    bench.slack.find = slow
+    bench.outbox.crowded(60)
+    seen = await bench.desire(incident())
+    turning = asyncio.create_task(clock.advance(5))
+    await going.wait()
+    done = DeliveryState("inc_1", 2, "delivered", bench.row.channel, bench.row.ts, desired=2, open=True)
+    bench.outbox.desire(after(seen, Severity.CRITICAL), told=done)
+    go.set()
+    await turning
+    await clock.advance(60)
+    assert "reply escalated" not in bench.slack.whats
+    assert bench.row.state == "delivered"
 
 
 @pytest.mark.parametrize("hint", [False, True])
