@@ -242,26 +242,35 @@ class Delivery(msgspec.Struct):
 
         What is known only grows: which generation of the message, where it is, what it shows, what its thread was told.
         Between two that know as little, the one that has a doubt is right. `busy`: a call is under way, and what it is
-        about must not change; a snooze holds all the same.
+        about must not change; a snooze holds all the same, and what the thread has been told is not told again.
         """
         before = self._reminders()
         mine, theirs = (self.snoozes, self.snoozed_until), (other.snoozes, other.snoozed_until)
         self.snoozes, self.snoozed_until = max(mine, theirs)
         if busy:
+            told = self.call is not None and _thread_knows(other) >= (self.generation, self.call.version)
+            if told and not self.doing and not self._tells(TransitionKind.REMINDED):
+                self.call = None
             return self._reminders() != before
+        reminds = _reminds(other) and other.reminded > self.reminded
         self.reminded, self.escalated = max(self.reminded, other.reminded), self.escalated or other.escalated
         self.reminded_at = max(self.reminded_at, other.reminded_at)
         self.quiet = self.quiet or (other.state == "untold" and not other.open)
         learned = self._joins(other)
         doubtful = other.state in ("ambiguous", "sending")
         if (*_known(other), doubtful) <= (*_known(self.shown()), self.state == "ambiguous"):
+            if reminds and self.call is None and not self.resolved and self.state in ("pending", "delivered"):
+                self.call, self.state = other.call, "pending"  # it counts as told, so it would never come again
+                if doubtful:
+                    self.doubt()
             return learned or self._reminders() != before
         self.unseen = other.unseen
         self.ts, self.posted_in, self.generation = other.ts, other.channel if other.ts else "", other.generation
         self.thread = other.thread or ("" if other.ts else self.thread)
         self.delivered, self.doing, self.nonce, self.asked_at = other.version, other.doing, other.nonce, other.asked_at
         self.attempts, self.next_try, self.error = other.attempts, other.next_try, other.error
-        ahead = other.call is not None and other.call.version > self.incident.version  # it comes with that version
+        ahead = other.call is not None and other.call.version > self.incident.version
+        ahead = ahead and not _reminds(other)  # it comes with that version
         if self.call is None or self.call.version <= other.desired:
             self.call = None if ahead else other.call
         self.state = "dead" if other.state == "dead" and other.desired == self.incident.version else "pending"
@@ -329,8 +338,19 @@ def _known(row: DeliveryState) -> tuple[int, bool, int, int, bool]:
     """How far a message has come: its generation, whether it is there, what it shows, what its thread was told (there
     is none without a message), whether it was seen.
     """
+    generation, told = _thread_knows(row)
+    return generation, row.ts != "", row.version, told, row.unseen is None
+
+
+def _thread_knows(row: DeliveryState) -> tuple[int, int]:
+    """Up to which version the thread has been told, of which generation of the message."""
     told = row.desired if row.call is None else row.call.version - 1
-    return row.generation, row.ts != "", row.version, told if row.ts else 0, row.unseen is None
+    return row.generation, told if row.ts else 0
+
+
+def _reminds(row: DeliveryState) -> bool:
+    """Whether a reminder is still to be told: no version of the incident brings it."""
+    return row.call is not None and row.call.kind is TransitionKind.REMINDED
 
 
 def _call(incident: Incident, kind: TransitionKind) -> Transition:

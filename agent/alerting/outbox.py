@@ -99,8 +99,8 @@ class Outbox:
             if told is not None:
                 self.adopt((told,))
             return
-        if told is not None and row is not self._busy:  # what a call is about must not change under it
-            row.adopt(told)
+        if told is not None:
+            row.adopt(told, busy=row is self._busy)
         self._weather.changed(row)
         if before is None and row.next() == "post" and not row.resolved:  # new, or no longer muted
             self._weather.opened(row, held=self._held)

@@ -79,6 +79,11 @@ class Turn:
         if beat is not None and not beat.delivers and self.current == writer(name, beat.session):
             self._trusted_until = float("-inf")
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which one that is silent keeps its turn at most."""
+        return self._silence * (1 + JITTER)
+
     def distrust(self, now: float) -> None:
         """Whoever has the turn says that it writes, and does not."""
         self._alone_until = now + ALONE

@@ -43,7 +43,7 @@ MAX_LATEST, ALL_LATEST = 4 * 1024 * 1024, 256 * 1024 * 1024
 """Bytes of the newest runs that are kept, of one host and of all."""
 MAX_PROBES = 1000
 MAX_INCIDENTS = 2000
-"""Of one host, remembered; the oldest are forgotten first, the database has them all."""
+"""Of one host, remembered; those that are over are forgotten first, then the oldest. The database has them all."""
 
 
 class _Latest(NamedTuple):
@@ -118,7 +118,9 @@ class Fleet:
         if known is None:
             return []
         return [
-            sample_data(wire.decode(latest.payload, wire.MetricsEnvelope)) for _, latest in sorted(known.latest.items())
+            sample_data(wire.decode(latest.payload, wire.MetricsEnvelope))
+            for _, latest in sorted(known.latest.items())
+            if latest.payload
         ]
 
     def delivery(self, host: str, incident: str) -> dict[str, Any] | None:
@@ -341,13 +343,14 @@ class Fleet:
         """Only what is newer than the last: a backlog on its way in is no live picture."""
         latest = host.latest.get(envelope.probe)
         if latest is None:
-            if len(host.latest) >= MAX_PROBES:
+            if len(host.latest) >= MAX_PROBES or host.name not in self._hosts:
                 return
         elif not _newer(envelope, latest, host.epoch):
             return
-        more = len(payload) - (0 if latest is None else len(latest.payload))
+        before = 0 if latest is None else len(latest.payload)
+        more = len(payload) - before
         if host.size + more > MAX_LATEST or self._size + more > ALL_LATEST:
-            return
+            payload, more = b"", -before  # not remembered; but what was there before it is the newest no more
         host.size, self._size = host.size + more, self._size + more
         host.latest[envelope.probe] = _Latest(envelope.epoch, envelope.seq, envelope.time, payload)
         if self._hub.listeners:
@@ -360,7 +363,8 @@ class Fleet:
         host.incidents.pop(incident.id, None)
         host.incidents[incident.id] = incident.version, None if incident.state == "resolved" else incident.severity
         if len(host.incidents) > MAX_INCIDENTS:
-            del host.incidents[next(iter(host.incidents))]
+            over = (known for known, (_, worst) in host.incidents.items() if worst is None)
+            del host.incidents[next(over, next(iter(host.incidents)))]
         entry = msgspec.to_builtins(IncidentRow.of(host.name, incident))
         entry["delivery"] = host.deliveries.get(incident.id) or {"state": "unknown"}
         self._hub.publish(LiveEvent("incident", entry))

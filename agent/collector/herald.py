@@ -15,7 +15,7 @@ from agent.alerting.bulletin import is_bulletin
 from agent.alerting.delivery import Delivery, doubtful
 from agent.alerting.memory import Pair
 from agent.alerting.outbox import Outbox
-from agent.clock import Clock
+from agent.clock import Clock, wake_or_sleep
 from agent.collector.fleet import Fleet
 from agent.collector.hostwatch import METRIC, HostWatch
 from agent.collector.lease import Lease
@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 REPORT_EVERY = 0.3
 HANDING_OVER = 60.0
 """Seconds after a connection in which some hosts still write themselves."""
-FETCH_AGAIN = 1.0
+FETCH_AGAIN, FETCH_SLOWEST = 0.2, 30.0
+"""Seconds until the database is asked again for what it did not have, at first and at most."""
 
 
 class Herald:
@@ -177,26 +178,37 @@ class Herald:
         self.outbox.desire(incident, told=self._slips.get(incident.host, {}).get(incident.id))
 
     async def _fetch(self) -> None:
-        """Incidents that were handed over, that are not over, and that we have not heard of since our start."""
-        while True:
-            await self._missing.wait()
-            self._missing.clear()
-            try:
-                for host, slips in list(self._slips.items()):
-                    for slip in list(slips.values()):
-                        await self._fetch_one(host, slip)
-            except StoreError:
-                await self._clock.sleep(FETCH_AGAIN)
-                self._missing.set()
+        """Incidents that were handed over, that are not over, and that we have not heard of since our start.
 
-    async def _fetch_one(self, host: str, slip: DeliveryState) -> None:
+        Of several collectors another may have taken such a one from the host, and may still be about to store it.
+        """
+        pause: float | None = None
+        while True:
+            await wake_or_sleep(self._missing, self._clock, pause)
+            before = FETCH_AGAIN / 2 if pause is None or self._missing.is_set() else pause
+            self._missing.clear()
+            pause = None if await self._fetch_all() else min(FETCH_SLOWEST, 2 * before)
+
+    async def _fetch_all(self) -> bool:
+        """Whether nothing is missing any more."""
+        known = True
+        try:
+            for host, slips in list(self._slips.items()):
+                for slip in list(slips.values()):
+                    known &= await self._fetch_one(host, slip)
+        except StoreError:
+            return False
+        return known
+
+    async def _fetch_one(self, host: str, slip: DeliveryState) -> bool:
         over = not slip.open and slip.state in ("delivered", "dead")
         known = self.outbox.desired(slip.incident)  # perhaps from when we wrote for this host before
         if known.version >= slip.desired if known else over:
-            return
+            return True
         row = await self._reader.incident(slip.incident)
         if row is not None and row.host == host and host in self._ours:
             self._show(row.incident())
+        return row is not None and (row.host != host or row.version >= slip.desired)
 
     async def _report(self) -> None:
         """What has changed about a host's messages, to that host."""

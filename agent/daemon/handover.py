@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 
 MARGIN = 0.05
 """Seconds after the moment at which a turn may end until we look: a clock's grain must not make us miss it."""
-ANSWER_WITHIN, LOOK_EVERY = 30.0, 5.0
-"""Seconds that a collector has to say a word about an incident that is to be told; and between two looks at that."""
+ANSWER_WITHIN, ASK_AFTER, LOOK_EVERY = 30.0, 10.0, 5.0
+"""Seconds that a collector has to say a word about an incident that is to be told; after which it is asked once more,
+as a broker with too much on its hands may have dropped the question; and between two looks at that.
+"""
 FACT = ("turn", "writer")
 
 
@@ -54,6 +56,7 @@ class Handover:
         self._others: set[str] = set()
         self._answered: set[str] = set()
         self._unanswered: dict[str, float] = {}
+        self._looked = float("-inf")
         self._news = asyncio.Event()
 
     @property
@@ -85,7 +88,7 @@ class Handover:
     @property
     def _led(self) -> bool:
         """Whether a collector writes, and we could."""
-        return self._turn.current not in (SELF, NOBODY) and self._routes != ""
+        return self._turn.mode == "auto" and self._turn.current not in (SELF, NOBODY) and self._routes != ""
 
     def _look_after(self, now: float) -> None:
         """A heartbeat is a promise that anybody at the broker can make: one that is not kept gives us the turn back."""
@@ -93,8 +96,14 @@ class Handover:
             {incident.id for incident in self._outbox.waiting() if incident.state == "open"} if self._led else set()
         )
         self._answered &= wanting
+        if now - self._looked > 2 * LOOK_EVERY:  # we stood still, and what was said meanwhile is not read yet
+            self._unanswered.clear()
+        before, self._looked = self._looked, now
         self._unanswered = {one: self._unanswered.get(one, now) for one in wanting - self._answered}
-        if any(now - since >= ANSWER_WITHIN for since in self._unanswered.values()):
+        if any(before < since + ASK_AFTER <= now for since in self._unanswered.values()):
+            self._say()
+        within = max(ANSWER_WITHIN, self._turn.patience)
+        if any(now - since >= within for since in self._unanswered.values()):
             log.error(
                 "the collector that says it writes to Slack does not: this host writes itself",
                 extra={"collector": self._turn.current, "incidents": len(self._unanswered)},
@@ -156,6 +165,8 @@ class Handover:
         if told.writer == self._turn.current:
             self._answered.update(row.incident for row in told.deliveries)
             self._outbox.adopt(told.deliveries)
+        else:
+            self._say()  # a broker may have dropped our word for it
 
 
 def _routes(config: SlackConfig) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from msgspec import structs
 
 from agent.collector.store import HostRow, Quarantined, Store
 from agent.collector.store import writer as writer_module
 from agent.collector.store.schema import metadata
 from agent.errors import RefusedError, StoreError
-from agent.model import Gap, Metric, Severity
+from agent.model import Evidence, Gap, Metric, Severity
 from agent.transport import wire
 from tests.contract.stores import EPOCH, OTHER, T0, Opened, every_incident, incident, received, sample
 
@@ -208,6 +209,29 @@ async def test_incidents_keep_the_highest_version(db: Opened) -> None:
     steps = await db.store.reader.transitions("i-1")
     assert [(s.version, s.kind) for s in steps] == [(1, "opened"), (2, "escalated"), (3, "escalated")]
     assert await db.store.reader.incident("I-1") is None
+
+
+async def test_an_incident_comes_back_as_its_host_has_sent_it(db: Opened) -> None:
+    """Whole: a collector that begins to write for a host has it from here."""
+    words = ("unit", "grade", "summary", "runbook", "acknowledged_by", "muted", "forecast", "history_unit")
+    given = incident(
+        1,
+        state="resolved",
+        resolved_at=T0 + 1,
+        acknowledged_at=T0 + 1,
+        peak_value=99.5,
+        flapping=True,
+        history=(1.5, None),
+        evidence=(Evidence("Most", ("nginx",)),),
+        **{name: name for name in words},
+    )
+    assert isinstance(given.envelope, wire.IncidentEnvelope)
+    sent = given.envelope.incident
+    assert not [one.name for one in structs.fields(sent) if getattr(sent, one.name) == one.default], "all is said"
+    await db.store.write([given])
+    row = await db.store.reader.incident("i-1")
+    assert row is not None
+    assert row.incident() == sent
 
 
 async def test_no_host_writes_to_the_incident_of_another(db: Opened) -> None:

@@ -53,13 +53,14 @@ async def test_a_host_that_is_killed_is_told_by_the_collector(
     collector = Collector(tmp_path, mosquitto.url, slack, table(slack))
     collector.start()
     agent = make(mosquitto.url, slack=slack, more='takeover_after = "2s"')
-    agent.level.write_text("60")
     agent.start()
 
     def titles() -> list[str]:
         return [said.text for said in slack.messages("#alerts")]
 
     try:
+        await agent.says("another writes to Slack for this host", 1)
+        agent.level.write_text("60")  # the collector tells of it, so that it has heard the host
         await slack.until(lambda: any(text.startswith("WARNING: level") for text in titles()), 30)
         killed = time.monotonic()
         agent.kill()

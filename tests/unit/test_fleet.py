@@ -348,3 +348,39 @@ def test_names_without_end_are_not_remembered(watched: Watched, monkeypatch: pyt
     assert watched.state() == "online"
     watched.will()
     assert watched.state() == "offline"
+
+
+def test_a_run_too_large_to_remember_leaves_no_older_one(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there before would be shown as the present state for ever; and so would a backlog that comes late."""
+    watched.fleet.committed([sample(1.0)])
+    monkeypatch.setattr(fleet_module, "MAX_LATEST", len(sample(1.0).payload) + 10)
+    large = sample(3.0, 1.0 / 3.0, "cpu", seq=3 * 10**9)
+    assert len(large.payload) > fleet_module.MAX_LATEST
+    watched.fleet.committed([large])
+    watched.fleet.committed([sample(2.0, seq=2)])
+    assert watched.fleet.latest("web-1") == []
+    watched.fleet.committed([sample(4.0, seq=4 * 10**9)])
+    assert [one["time"] for one in watched.fleet.latest("web-1")] == [4.0]
+
+
+def test_hosts_that_are_not_shown_take_no_room_from_the_others(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.fleet.committed([sample(1.0)])
+    monkeypatch.setattr(fleet_module, "MAX_HOSTS", 1)
+    monkeypatch.setattr(fleet_module, "ALL_LATEST", 10 * len(sample(1.0).payload))
+    for number in range(20):
+        envelope = structs.replace(sample(1.0).envelope, host=f"forged-{number}")
+        watched.fleet.committed([received(envelope)])
+    watched.fleet.committed([sample(2.0, probe="disk", seq=2)])
+    assert [one["probe"] for one in watched.fleet.latest("web-1")] == ["cpu", "disk"]
+
+
+def test_what_is_open_is_remembered_longer_than_what_is_over(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "MAX_INCIDENTS", 5)
+    watched.fleet.committed([incident(1, severity=Severity.CRITICAL)])
+    for number in range(10):
+        watched.fleet.committed([incident(1, name=f"i{number}"), incident(2, "resolved", name=f"i{number}")])
+    entry = watched.fleet.host("web-1")
+    assert entry is not None
+    assert (entry["incidents"], entry["worst"]) == (1, "critical")

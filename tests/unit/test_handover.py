@@ -13,7 +13,8 @@ from agent.alerting.state import State
 from agent.alerting.turn import JITTER, NOBODY, SELF
 from agent.config.schema import SlackConfig
 from agent.config.secret import Secret
-from agent.daemon.handover import ANSWER_WITHIN, LOOK_EVERY, MARGIN, Handover
+from agent.config.units import Duration
+from agent.daemon.handover import ANSWER_WITHIN, ASK_AFTER, LOOK_EVERY, MARGIN, Handover
 from agent.model import DeliveryState, Incident
 from agent.transport.inbox import Message
 from agent.transport.wire import DeliveredMessage, Heartbeat, encode
@@ -29,7 +30,11 @@ class Outbox:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.said = 0
         self.wanting: list[Incident] = []
+
+    def pause(self) -> None:
+        self.told.append("pause")
 
     async def hold(self) -> None:
         self.told.append("hold")
@@ -57,14 +62,21 @@ def outbox() -> Outbox:
 
 @pytest.fixture
 async def handover(outbox: Outbox, clock: ManualClock) -> AsyncIterator[Handover]:
-    handover = Handover(
-        SlackConfig(bot_token=Secret("env", "NONE")), cast("Any", outbox), State(None), clock, lambda: None
-    )
-    running = asyncio.create_task(handover.run())
+    async with running(outbox, clock, SlackConfig(bot_token=Secret("env", "NONE"))) as handover:
+        yield handover
+
+
+@contextlib.asynccontextmanager
+async def running(outbox: Outbox, clock: ManualClock, config: SlackConfig) -> AsyncIterator[Handover]:
+    def say() -> None:
+        outbox.said += 1
+
+    handover = Handover(config, cast("Any", outbox), State(None), clock, say)
+    work = asyncio.create_task(handover.run())
     yield handover
-    running.cancel()
+    work.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await running
+        await work
 
 
 async def beat(handover: Handover, *, delivers: bool = True) -> None:
@@ -145,6 +157,71 @@ async def test_one_that_does_its_work_keeps_its_turn(handover: Handover, outbox:
     handover.delivered(Message("tocsin/v1/web-1/delivered", encode(told), retain=False))
     await live(handover, clock, 3 * ANSWER_WITHIN)
     assert handover.writer == "c1/s1"
+
+
+async def test_one_that_has_missed_the_question_is_asked_again(
+    handover: Handover, outbox: Outbox, clock: ManualClock
+) -> None:
+    """A broker whose queue for the collector is full drops what hosts say, and acknowledges it all the same."""
+    await live(handover, clock, 5)
+    outbox.wanting = [incident()]
+    said = outbox.said
+    await live(handover, clock, ASK_AFTER + LOOK_EVERY)
+    assert outbox.said == said + 1
+    told = DeliveredMessage(1, "c1/s1", (DeliveryState("inc_1", 0, "pending"),))
+    handover.delivered(Message("tocsin/v1/web-1/delivered", encode(told), retain=False))
+    await live(handover, clock, 3 * ANSWER_WITHIN)
+    assert (handover.writer, outbox.said) == ("c1/s1", said + 1)
+
+
+async def test_while_we_stood_still_nobody_could_answer(handover: Handover, outbox: Outbox, clock: ManualClock) -> None:
+    """A machine that was paused finds the time gone by, and the answer unread."""
+    await live(handover, clock, 5)
+    outbox.wanting = [incident()]
+    await live(handover, clock, 1)
+    clock.tick(2 * ANSWER_WITHIN)
+    await clock.advance(0)
+    outbox.wanting = []
+    await live(handover, clock, 1)
+    assert handover.writer == "c1/s1"
+
+
+@pytest.mark.parametrize("outage", [60, 300])
+async def test_who_is_given_long_to_come_back_is_given_as_long_to_answer(
+    outbox: Outbox, clock: ManualClock, outage: float
+) -> None:
+    """A broker that is away keeps heartbeats and answers back alike: how long that may last is `takeover_after`."""
+    config = SlackConfig(bot_token=Secret("env", "NONE"), takeover_after=Duration(120))
+    async with running(outbox, clock, config) as handover:
+        await live(handover, clock, 5)
+        outbox.wanting = [incident()]
+        await clock.advance(outage)
+        assert handover.writer == ("c1/s1" if outage < 120 else SELF)
+        outbox.wanting = []
+        await live(handover, clock, 5)
+        assert handover.writer == "c1/s1"
+
+
+async def test_where_the_host_never_writes_it_does_not_say_so(
+    outbox: Outbox, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = SlackConfig(bot_token=Secret("env", "NONE"), deliver="collector")
+    async with running(outbox, clock, config) as handover:
+        await live(handover, clock, 5)
+        outbox.wanting = [incident()]
+        await live(handover, clock, 2 * ANSWER_WITHIN)
+        assert handover.writer == "c1/s1"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_who_goes_on_without_having_the_turn_is_told_again(handover: Handover, outbox: Outbox) -> None:
+    """It may have missed that its turn is over, and would post what this host posts, too."""
+    await beat(handover)
+    said = outbox.said
+    for writer, times in (("c1/s1", 0), ("c1/s0", 1)):
+        told = DeliveredMessage(1, writer, (DeliveryState("inc_1", 0, "pending"),))
+        handover.delivered(Message("tocsin/v1/web-1/delivered", encode(told), retain=False))
+        assert outbox.said == said + times
 
 
 async def test_who_plays_many_collectors_costs_no_memory(handover: Handover, clock: ManualClock) -> None:

@@ -12,17 +12,18 @@ from msgspec import structs
 from agent.alerting.outbox import Outbox
 from agent.alerting.state import State
 from agent.collector.fleet import Fleet, Gone
-from agent.collector.herald import Herald
+from agent.collector.herald import FETCH_SLOWEST, Herald
 from agent.collector.hostwatch import HostWatch
 from agent.collector.lease import Lease
 from agent.collector.live import Hub
 from agent.collector.store import IncidentRow
 from agent.config.schema import SlackRoute
 from agent.config.units import Duration
-from agent.model import Incident, Transition
+from agent.errors import RetryError
+from agent.model import Incident, Severity, Transition
 from agent.transport.wire import DeliveredMessage, DeliveriesMessage, Heartbeat
 from tests.fakes.clock import ManualClock
-from tests.unit.test_outbox import Recorder, incident
+from tests.unit.test_outbox import Recorder, after, incident
 
 HOUR = 3600
 ROUTES = (SlackRoute(channel="#alerts", remind_every=Duration(HOUR)),)
@@ -33,9 +34,14 @@ class Reader:
 
     def __init__(self, *incidents: Incident) -> None:
         self._rows = {one.id: IncidentRow.of(one.host, one) for one in incidents}
+        self.asked = 0
 
     async def incident(self, incident: str) -> IncidentRow | None:
+        self.asked += 1
         return self._rows.get(incident)
+
+    def store(self, one: Incident) -> None:
+        self._rows[one.id] = IncidentRow.of(one.host, one)
 
     async def open_of(self, threshold: str, metric: str) -> list[IncidentRow]:
         del threshold, metric
@@ -56,7 +62,8 @@ class Scene:
         self.state = State(None)
         self.watch, fleet = HostWatch(State(None), clock), Fleet(clock, Hub(), 45.0)
         self.kept: list[tuple[str, int]] = []
-        reader = cast("Any", Reader(incident()))
+        self.reader = Reader(incident())
+        reader = cast("Any", self.reader)
         self.herald = Herald(self.lease, reader, fleet, self.watch, clock, tell=self.tell, keep=self.keep)
         self.herald.delivering = True
         self.herald.outbox = Outbox(
@@ -94,18 +101,6 @@ async def test_a_snooze_on_the_host_holds_at_once_for_who_writes(scene: Scene, c
     assert scene.slack.whats == ["post", "reply reminded"]
 
 
-async def test_the_newest_snooze_holds_the_shorter_one_too(scene: Scene, clock: ManualClock) -> None:
-    scene.host.desire(incident())
-    await clock.advance(5)
-    scene.host.snooze("inc_1", 10 * HOUR)
-    await clock.advance(5)
-    scene.host.snooze("inc_1", 2 * HOUR)
-    await clock.advance(HOUR + 3000)
-    assert scene.slack.whats == ["post"]
-    await clock.advance(1200)
-    assert scene.slack.whats == ["post", "reply reminded"]
-
-
 async def test_a_snooze_that_comes_while_a_reminder_is_posted_holds_too(scene: Scene, clock: ManualClock) -> None:
     """That is when people ask for one."""
     going, go = asyncio.Event(), asyncio.Event()
@@ -138,6 +133,20 @@ async def test_the_last_snooze_holds_be_it_the_shorter(scene: Scene, clock: Manu
     scene.host.snooze("inc_1", 2 * HOUR)
     await clock.advance(2 * HOUR + 600)
     assert scene.slack.whats == ["post", "reply reminded"]
+
+
+async def test_a_reminder_that_has_to_wait_is_told(scene: Scene, clock: ManualClock) -> None:
+    """The host hears of it meanwhile, and what it says then must not take it back."""
+    scene.host.desire(incident())
+    await clock.advance(5)
+    scene.slack.errors = [RetryError("ratelimited", after=60.0)]
+    await clock.advance(HOUR)
+    assert scene.slack.whats.count("reply reminded") == 1, "which Slack has refused"
+    await clock.advance(90)
+    assert scene.slack.whats.count("reply reminded") == 2
+    await clock.advance(300)
+    assert scene.slack.whats.count("reply reminded") == 2
+    assert scene.host.shown()[0].call is None
 
 
 async def test_a_snooze_is_kept_by_who_writes(scene: Scene, clock: ManualClock) -> None:
@@ -211,3 +220,27 @@ async def test_a_host_changes_nothing_of_what_is_told_of_another(scene: Scene, c
     await clock.advance(60)
     assert scene.slack.whats == ["post"]
     assert scene.herald.outbox.shown("web-1") == [told]
+
+
+async def test_what_another_collector_stores_later_is_told_too(scene: Scene, clock: ManualClock) -> None:
+    """Of several on one stream another may have the incident, and this one what the host says of its messages."""
+    scene.host.desire(late := incident(2))
+    await clock.advance(0.3)
+    assert scene.slack.whats == []
+    scene.reader.store(late)
+    await clock.advance(2)
+    assert scene.slack.whats == ["post"]
+    scene.host.desire(worse := after(late, Severity.CRITICAL))
+    await clock.advance(0.3)
+    scene.reader.store(worse)
+    await clock.advance(15)
+    assert scene.slack.whats == ["post", "edit", "reply escalated"]
+
+
+async def test_what_never_comes_is_looked_for_more_and_more_seldom(scene: Scene, clock: ManualClock) -> None:
+    scene.host.desire(incident(2))
+    await clock.advance(HOUR)
+    assert scene.reader.asked < 200
+    before = scene.reader.asked
+    await clock.advance(2 * FETCH_SLOWEST)
+    assert scene.reader.asked > before

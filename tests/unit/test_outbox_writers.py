@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from agent.alerting.delivery import Delivery
+from agent.alerting.messenger import Posted
 from agent.errors import AmbiguousError
 from agent.model import DeliveryState, Severity, Transition, TransitionKind
 from tests.fakes.clock import ManualClock, settle
@@ -102,6 +103,29 @@ async def test_it_goes_on_from_what_another_has_posted(bench: Bench, clock: Manu
     assert bench.slack.whats == ["edit", "reply resolved"]
 
 
+async def test_what_another_has_told_is_not_told_again_as_we_just_look(bench: Bench, clock: ManualClock) -> None:
+    """The version that was told may come out of the database while a call about the message is under way."""
+    going, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(*args, **keys):
+        going.set()
+        await go.wait()
+        return Posted("C9", "1")
+
+    bench.slack.find = slow
+    bench.outbox.crowded(60)
+    seen = await bench.desire(incident())
+    turning = asyncio.create_task(clock.advance(5))
+    await going.wait()
+    done = DeliveryState("inc_1", 2, "delivered", bench.row.channel, bench.row.ts, desired=2, open=True)
+    bench.outbox.desire(after(seen, Severity.CRITICAL), told=done)
+    go.set()
+    await turning
+    await clock.advance(60)
+    assert "reply escalated" not in bench.slack.whats
+    assert bench.row.state == "delivered"
+
+
 @pytest.mark.parametrize("hint", [False, True])
 async def test_what_another_says_of_a_version_to_come_is_told_once(
     bench: Bench, clock: ManualClock, hint: bool
@@ -120,6 +144,29 @@ async def test_what_another_says_of_a_version_to_come_is_told_once(
         bench.outbox.desire(version, told=told(host) if hint else None)
     await clock.advance(30)
     assert bench.slack.whats == ["post", "edit", "reply resolved"]
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_a_reminder_that_another_was_about_to_tell_is_told(known: int) -> None:
+    """It counts as told there, and an escalation calls once: nobody would ever hear of it. `known` is the version up to
+    which the next writer has come with it.
+    """
+    first, second = incident(), msgspec.structs.replace(incident(), version=2)
+    call = Transition("inc_1", 2, TransitionKind.REMINDED, Severity.WARNING, 5.0, None, "So it goes to others.")
+    before = Delivery(second, "#alerts", ts="1.1", posted_in="C1", delivered=2, reminded=1, escalated=True, call=call)
+    row = Delivery(second if known == 2 else first, "#alerts")
+    if known:
+        row.ts, row.posted_in, row.delivered, row.state = "1.1", "C1", known, "delivered"
+    row.adopt(told(before))
+    row.desire(second)
+    row.adopt(told(before))
+    assert (row.next(), row.call) == ("reply", call)
+    assert not before.adopt(told(row)), "that it is not told yet is known"
+    row.begin("reply", 6.0)
+    row.done("reply", "C1", "1.2")
+    assert not row.adopt(told(before)), "an old word of it changes nothing"
+    assert before.adopt(told(row))
+    assert row.next() is before.next() is None
 
 
 def told(row: Delivery) -> DeliveryState:

@@ -254,22 +254,6 @@ async def test_a_clock_set_back_costs_one_period(
     assert len(reader.said) == before + (1 if told_before else 2)
 
 
-async def test_a_clock_that_was_wrong_for_a_moment_costs_nothing(
-    bench: Bench, clock: ManualClock, reader: Reader
-) -> None:
-    """Once it is right again, all is due when it would have been."""
-    bench.outbox.reroute("#alerts", [ROUTE])
-    await bench.desire(msgspec.structs.replace(many(1, clock), fired_at=NOW, started_at=NOW))
-    await clock.advance(60)
-    clock.set_back(365 * DAY)
-    await clock.advance(400)
-    clock.set_back(-365 * DAY)
-    await clock.advance(400)
-    assert reader.said == [], "nobody has waited for a year"
-    await clock.advance(400)
-    assert "U0BOSS" in reader.said[0][0]
-
-
 async def test_it_goes_on_telling_that_it_flaps(bench: Bench, clock: ManualClock, reader: Reader) -> None:
     incident = await bench.desire(many(1, clock))
     await clock.advance(20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import AsyncIterator
 
 import pytest
@@ -68,11 +69,13 @@ async def test_who_reads_the_stream_is_not_idle(swept: TestClient, clock: Manual
                 await answer.content.readuntil(b": heartbeat\n\n")
 
 
+@pytest.mark.parametrize(("most", "descriptors"), [(3, 1024), (2048, 6), (3, resource.RLIM_INFINITY)])
 async def test_beyond_the_most_the_longest_idle_ends_first(
-    swept: TestClient, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    swept: TestClient, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, most: int, descriptors: int
 ) -> None:
     """So that nobody without a token keeps others out, or takes the descriptors that the database needs."""
-    monkeypatch.setattr(connections, "MOST", 3)
+    monkeypatch.setattr(connections, "MOST", most)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
     peers = []
     for _ in range(5):
         peers.append(await Peer.of(swept))

@@ -67,6 +67,7 @@ class IncidentRow(msgspec.Struct, frozen=True):
     flapping: bool = False
     forecast: str = ""
     history: tuple[float | None, ...] = ()
+    history_unit: str | None = None
     evidence: tuple[Evidence, ...] = ()
 
     @classmethod
@@ -88,6 +89,7 @@ class IncidentDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     flapping: bool = False
     forecast: str = ""
     history: tuple[float | None, ...] = ()
+    history_unit: str | None = None
     evidence: tuple[Evidence, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -12,7 +13,9 @@ from agent.clock import Clock
 IDLE = 75.0
 """Seconds without a request under way, from the first moment on: longer than a proxy before us keeps one."""
 MOST = 2048
-"""Connections at a time; beyond that those that have been idle for longest end before their time."""
+"""Connections at a time; beyond that those that have been idle for longest end before their time. Fewer where half of
+the descriptors that we may open are fewer: without a unit file that may be 1024.
+"""
 SWEEP_EVERY = 1.0
 
 
@@ -43,9 +46,15 @@ class Connections:
         now = self._clock.monotonic()
         self._idle_since = since = {one: self._idle_since.get(one, now) for one in connections}
         idle = sorted((one for one in connections if one not in self._busy), key=since.__getitem__)
+        spare = len(connections) - _most()
         for place, one in enumerate(idle):
-            if place < len(connections) - MOST or now - since[one] >= IDLE:
+            if place < spare or now - since[one] >= IDLE:
                 one.force_close()
+
+
+def _most() -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if descriptors == resource.RLIM_INFINITY else min(MOST, descriptors // 2)
 
 
 CONNECTIONS: web.AppKey[Connections] = web.AppKey("connections", Connections)
