@@ -12,15 +12,32 @@ def check_owner(path: Path, status: os.stat_result) -> None:
     if status.st_uid not in (0, os.geteuid()):
         raise ValueError(f"{path} belongs to user {status.st_uid}; expected root or the user that runs this")
     if status.st_mode & 0o022:
-        raise ValueError(f"{path} can be written by others (mode {status.st_mode & 0o777:03o}); expected chmod go-w")
+        mode = f"{status.st_mode & 0o7777:03o}"
+        raise ValueError(f"{path} can be written by others (mode {mode}); expected chmod go-w {path}")
+
+
+def check_way(path: Path) -> None:
+    """ValueError names a directory in which others could put another file, or an older one of ours, in its place.
+
+    That is every one up to the root, as whoever may rename a directory may exchange what is in it; on the way as it is
+    written and as links lead. Above the file's own a sticky one (/tmp) is fine: there nobody renames what is another's.
+    The file's own must not be one, as the name is anybody's there while it is free.
+    """
+    own, real = path.parent.stat(), path.parent.resolve()
+    for directory in dict.fromkeys((*path.absolute().parents, real, *real.parents)):
+        status = directory.stat()
+        above = not os.path.samestat(status, own)
+        if not (above and status.st_mode & stat.S_ISVTX and status.st_uid in (0, os.geteuid())):
+            check_owner(directory, status)
 
 
 def read_owned(path: Path, *, only_check: bool = False) -> tuple[os.stat_result, bytes]:
     """The file's text from the very descriptor that was checked, so that it cannot be exchanged in between.
 
-    ValueError in words where it is a link, no regular file, somebody else's, or cannot be read.
+    ValueError in words where it is a link, no regular file, somebody else's, in others' reach, or cannot be read.
     """
     try:
+        check_way(path)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         reason = (
