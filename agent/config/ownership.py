@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def check_owner(path: Path, status: os.stat_result) -> None:
+def check_owner(path: Path, status: os.stat_result, *, only_whose: bool = False) -> None:
     """ValueError says who else could change `path`."""
     if status.st_uid not in (0, os.geteuid()):
         raise ValueError(f"{path} belongs to user {status.st_uid}; expected root or the user that runs this")
-    if status.st_mode & 0o022:
+    if status.st_mode & 0o022 and not only_whose:
         mode = f"{status.st_mode & 0o7777:03o}"
         raise ValueError(f"{path} can be written by others (mode {mode}); expected chmod go-w {path}")
 
@@ -23,12 +24,19 @@ def check_way(path: Path) -> None:
     written and as links lead. Above the file's own a sticky one (/tmp) is fine: there nobody renames what is another's.
     The file's own must not be one, as the name is anybody's there while it is free.
     """
-    own, real = path.parent.stat(), path.parent.resolve()
-    for directory in dict.fromkeys((*path.absolute().parents, real, *real.parents)):
-        status = directory.stat()
-        above = not os.path.samestat(status, own)
-        if not (above and status.st_mode & stat.S_ISVTX and status.st_uid in (0, os.geteuid())):
-            check_owner(directory, status)
+    own = path.parent.stat()
+    for place in _way(path.absolute().parent):
+        status = place.lstat()
+        sticky = status.st_mode & stat.S_ISVTX and not os.path.samestat(status, own)
+        check_owner(place, status, only_whose=bool(sticky) or stat.S_ISLNK(status.st_mode))
+
+
+def _way(directory: Path) -> Iterator[Path]:
+    """It, all above it, and the same of where a link among them leads."""
+    for place in (directory, *directory.parents):
+        yield place
+        if place.is_symlink():
+            yield from _way(place.parent / place.readlink())
 
 
 def read_owned(path: Path, *, only_check: bool = False) -> tuple[os.stat_result, bytes]:

@@ -121,6 +121,29 @@ def test_a_link_on_the_way_is_looked_at_where_it_leads(tmp_path: Path) -> None:
 
 
 @root_only
+def test_a_link_of_somebody_elses_could_be_made_to_lead_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    Host(tmp_path / "etc")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "way").symlink_to(tmp_path / "etc")
+    read_owned(shared / "way" / "keys")
+    os.chown(shared / "way", 4343, 4343, follow_symlinks=False)
+    (tmp_path / "first").symlink_to(shared / "way")
+    for way in (shared / "way", tmp_path / "first"):
+        with pytest.raises(ValueError, match=rf"{shared}/way belongs to user 4343"):
+            read_owned(way / "keys")
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_owned(tmp_path / "a" / "keys")
+
+
+@root_only
 def test_nor_may_a_directory_be_somebody_elses(tmp_path: Path) -> None:
     host = Host(tmp_path)
     os.chown(tmp_path, 4343, 4343)
