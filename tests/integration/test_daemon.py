@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -89,6 +90,21 @@ async def test_what_is_open_is_retained_again_by_a_new_broker_for_a_new_agent(ma
             assert len(await collector.reader.transitions(msg(incident)["id"])) == msg(incident)["version"]
     finally:
         broker.stop()
+
+
+async def test_restarts_fill_no_spool_with_what_waits_there(make: Make) -> None:
+    """Nobody has acknowledged it yet: it is in the spool, and comes by itself."""
+    agent = make(f"mqtt://127.0.0.1:{free_port()}")
+    agent.level.write_text("60")
+    for times in (1, 2, 3):
+        before = waiting(agent)
+        agent.start()
+        await agent.says("agent started", times)
+        await eventually(lambda known=before: len(waiting(agent) - known) > 5, "results of this process")
+        await agent.stop()
+    with contextlib.closing(sqlite3.connect(agent.spool)) as spool:
+        [(kept,)] = spool.execute("SELECT count(*) FROM envelopes WHERE topic LIKE '%/incidents/%'")
+    assert kept == agent.log.count("incident changed")
 
 
 @contextlib.asynccontextmanager
