@@ -206,6 +206,13 @@ class Engine:
             version -= 1
         self._memory.forget_pairs(done)
 
+    def ship_again(self, waits: Callable[[Incident, Transition], bool]) -> None:
+        """The last transition of all that is open, for who may have lost it; but not what waits to be sent anyway."""
+        for fact in self._memory.incidents():
+            incident, last = fact.incident, fact.transition
+            if last is not None and not waits(incident, last):
+                self._unshipped.setdefault(pair_key(incident.id, last.version), (incident, last))
+
     async def flush(self) -> bool:
         """Wait until every transition so far is on the disk; False when it can only be kept in memory."""
         return await self.state.flush()

@@ -55,11 +55,14 @@ class Track(msgspec.Struct):
 
 
 class IncidentFact(msgspec.Struct, frozen=True):
-    """`rule` is the key of the rule that opened it; `kind` whether it is about a value or about silence."""
+    """`rule` is the key of the rule that opened it; `kind` whether it is about a value or about silence; `transition`
+    the last one, where that is ours to send.
+    """
 
     incident: Incident
     rule: str
     kind: Kind
+    transition: Transition | None = None
 
 
 class PastFact(msgspec.Struct, frozen=True, array_like=True):
@@ -97,7 +100,7 @@ class Memory:
     def keep_pair(self, incident: Incident, transition: Transition, rule: str, kind: Kind) -> None:
         """A transition and the incident as it stands after it, in one transaction."""
         facts: dict[Key, object | None] = {
-            ("incident", incident.id): IncidentFact(incident, rule, kind),
+            ("incident", incident.id): IncidentFact(incident, rule, kind, transition),
             ("transition", pair_key(incident.id, transition.version)): PairFact(incident, transition),
         }
         self._state.put(facts)

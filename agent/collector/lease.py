@@ -16,6 +16,8 @@ HEARTBEATS = 5
 """In the time after which a host takes over."""
 SHARE = 0.4
 """Of that time, for which one confirmed heartbeat lets us begin calls: the rest is for a call to end."""
+PEERS = 64
+"""Other collectors that are known: the first by name, of whom one leads. Anybody at the broker can make up more."""
 
 
 class Lease:
@@ -55,6 +57,8 @@ class Lease:
             return
         if beat.state == "online" and (beat.delivers or beat.routes):
             self._peers[name] = now
+            if len(self._peers) > PEERS:
+                self._peers = dict(sorted(self._living(now))[:PEERS])
         else:
             self._peers.pop(name, None)
 
@@ -64,5 +68,7 @@ class Lease:
 
     def leader(self, now: float) -> str:
         """The name of that one, as far as we know."""
-        living = (name for name, at in self._peers.items() if now - at <= self._takeover_after)
-        return min([self.name, *living])
+        return min([self.name, *(name for name, _ in self._living(now))])
+
+    def _living(self, now: float) -> list[tuple[str, float]]:
+        return [(name, at) for name, at in self._peers.items() if now - at <= self._takeover_after]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.commands.policy import MAX_KEYS, parse_keys
 from agent.config.keys import PublicKey
-from agent.config.ownership import read_owned
+from agent.config.ownership import check_way, read_owned
 
 HEAD = "# Whom this host takes commands from; see `tocsin keys --help`. At most two are trusted at a time.\n"
 
@@ -61,6 +61,7 @@ def write_private(path: Path, text: str) -> None:
 
 def _read(path: Path) -> str:
     if not path.is_symlink() and not path.exists():
+        check_way(path)
         return HEAD
     _, raw = read_owned(path)
     text = raw.decode(errors="replace")

@@ -152,6 +152,7 @@ class Daemon:
         )
         await self._intake.open()
         parts.scheduler.apply(self._setup.planned)
+        await self._ship_again()
         self._told.set()  # there may be transitions of the last process that the spool has not
         if any(incident.threshold == alert_test.THRESHOLD.name for incident in parts.engine.incidents()):
             self._emit_test(0.0)
@@ -220,6 +221,19 @@ class Daemon:
                     continue
             self._told.clear()
             await self._put_incidents()
+
+    async def _ship_again(self) -> None:
+        """What is open, once at each start, as the broker may have lost what it kept; the collector knows the version.
+
+        What the collector has not acknowledged yet is in the spool and comes by itself, so that restarts fill nothing.
+        """
+        times = await self._parts.spool.times(Priority.INCIDENT)
+
+        def waits(incident: Incident, transition: Transition) -> bool:
+            topic = str(Topic(incident.host, "incidents", incident.id))
+            return times.get(topic, float("-inf")) >= transition.time
+
+        self._parts.engine.ship_again(waits)
 
     async def _put_incidents(self) -> None:
         """Each transition into the spool once, and out of the engine's memory when the spool has it on disk."""

@@ -138,6 +138,9 @@ class Journal:
         for item in items:
             self._taken.pop(item.key, None)
 
+    def times(self, priority: Priority) -> dict[str, float]:
+        return {} if self._file is None else self._file.times(priority)
+
     def close(self) -> None:
         if self._file is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -377,18 +380,16 @@ class Journal:
             with contextlib.suppress(WireError):
                 self._lose(item, "corrupt", self._todo.losses)
         self._todo.losses.extend(self._ledger.clear())
-        log.error(
-            "spool file was damaged and is set aside", extra={"file": str(aside), "error": fault, "lost": len(lost)}
-        )
+        fields = {"file": str(aside), "error": fault, "lost": len(lost)}
+        log.error("spool file was damaged and is set aside", extra=fields)
         self._file = file = SpoolFile(self._path, self.budget)
         self._count = 0
         return file
 
     def _fail(self, error: Exception) -> None:
         if not self._error:
-            log.error(
-                "spool cannot write, envelopes wait in memory", extra={"spool": str(self._path), "error": str(error)}
-            )
+            fields = {"spool": str(self._path), "error": str(error)}
+            log.error("spool cannot write, envelopes wait in memory", extra=fields)
         self._error = str(error) or type(error).__name__
         if not isinstance(error, sqlite3.Error) or not (is_full(error) or is_busy(error)):
             self.close()  # and open it anew at the next try

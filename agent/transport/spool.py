@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -141,6 +142,12 @@ class Spool:
             if newest is not None and item.key != (self._epoch, newest):
                 item.retain = Retain.NO
         return items
+
+    async def times(self, priority: Priority) -> dict[str, float]:
+        """By topic, of when the latest is that waits on disk to be acknowledged; nothing where that cannot be read."""
+        with contextlib.suppress(sqlite3.Error):  # the next commit says so
+            return await self._worker.run(self._journal.times, priority)
+        return {}
 
     def _give_back(self, taking: asyncio.Future[tuple[list[Item], int]]) -> None:
         """Who asked is gone, as its connection is: what was handed out to nobody may be taken again."""

@@ -161,6 +161,11 @@ class SpoolFile:
     def clears(self) -> list[str]:
         return [topic for (topic,) in self._db.execute("SELECT topic FROM clears")]
 
+    def times(self, priority: Priority) -> dict[str, float]:
+        """By topic, of when the latest is."""
+        select = "SELECT topic, max(time) FROM envelopes WHERE priority = ? GROUP BY topic"
+        return dict(self._db.execute(select, (priority,)))
+
     def oldest(self, priority: Priority, limit: int) -> list[Item]:
         """The oldest of a priority. The payload is left out but for gaps, whose content must be kept on eviction."""
         payload = "payload" if priority is Priority.GAP else "x''"

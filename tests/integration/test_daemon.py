@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.clock import SystemClock
 from agent.collector.service import Collector
+from agent.config.schema import MqttConfig
 from agent.errors import EXIT_UNAVAILABLE
+from agent.transport.mqtt import Link, Message, Session
 from tests.fakes.slack import FakeSlack, html, rate_limited, silence
 from tests.integration.agents import Make, collecting, gone, waiting
 from tests.services import Mosquitto, eventually, free_port
@@ -55,6 +61,69 @@ def msg(row: Any) -> dict[str, Any]:
     if isinstance(row, dict):
         return row
     return {name: getattr(row, name) for name in getattr(row, "__struct_fields__", None) or row.__dataclass_fields__}
+
+
+@pytest.mark.services
+async def test_what_is_open_is_retained_again_by_a_new_broker_for_a_new_agent(make: Make, tmp_path: Path) -> None:
+    """The collector has had it, so the spool has not: after the restart of both it stands on the broker as before."""
+    broker = Mosquitto(tmp_path / "mosquitto")
+    broker.start()
+    agent = make(broker.url)
+    agent.level.write_text("60")
+    try:
+        async with collecting(tmp_path, broker.url) as collector:
+            async with incidents(broker.url) as seen:
+                agent.start()
+                await eventually(lambda: seen, "the incident on the broker")
+                before = waiting(agent)
+                await eventually(lambda: gone(agent, before), "all acknowledged")
+            await agent.stop()
+            broker.stop()
+            broker.start()
+            [incident], _ = await collector.reader.incidents("t-1", "open", 10, "")
+            agent.start()
+            async with incidents(broker.url) as seen:
+                await eventually(lambda: seen, "the incident on the broker again", 10)
+            assert seen[0].topic == f"tocsin/v1/t-1/incidents/{msg(incident)['id']}"
+            await agent.stop()
+            assert collector.stats.conflicts == collector.stats.quarantined == 0
+            assert len(await collector.reader.transitions(msg(incident)["id"])) == msg(incident)["version"]
+    finally:
+        broker.stop()
+
+
+async def test_restarts_fill_no_spool_with_what_waits_there(make: Make) -> None:
+    """Nobody has acknowledged it yet: it is in the spool, and comes by itself."""
+    agent = make(f"mqtt://127.0.0.1:{free_port()}")
+    agent.level.write_text("60")
+    for times in (1, 2, 3):
+        before = waiting(agent)
+        agent.start()
+        await agent.says("agent started", times)
+        await eventually(lambda known=before: len(waiting(agent) - known) > 5, "results of this process")
+        await agent.stop()
+    with contextlib.closing(sqlite3.connect(agent.spool)) as spool:
+        [(kept,)] = spool.execute("SELECT count(*) FROM envelopes WHERE topic LIKE '%/incidents/%'")
+    assert kept == agent.log.count("incident changed")
+
+
+@contextlib.asynccontextmanager
+async def incidents(broker: str) -> AsyncIterator[list[Message]]:
+    """What a stranger hears of them, the retained ones first."""
+    seen: list[Message] = []
+    topic = "tocsin/v1/t-1/incidents/+"
+    link = Link(MqttConfig(url=broker), identifier="stranger", subscriptions=[topic], clock=SystemClock())
+
+    async def look(session: Session) -> None:
+        async for message in session.messages():
+            seen.append(message)  # noqa: PERF401 - as they come
+
+    task = asyncio.create_task(link.run(look))
+    try:
+        yield seen
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 # -- from breach to Slack

@@ -22,7 +22,7 @@ async def test_it_tells_systemd_and_stops_with_the_spool_flushed(make: Make, man
 
     def enough() -> bool:
         said.extend(heard(manager))
-        return said.count("WATCHDOG=1") >= 5 and any(line.startswith("STATUS=1 probes (0 failing)") for line in said)
+        return said.count("WATCHDOG=1") >= 5 and any(line.startswith("STATUS=1 probe (0 failing)") for line in said)
 
     await eventually(enough, "watchdog and status")
     assert said.count("READY=1") == 1

@@ -127,3 +127,11 @@ def test_a_list_that_others_could_have_written_is_not_edited(keys, tmp_path: Pat
     assert keys("trust", line)[0] == 1
     assert trusted.read_text() == before
     assert trusted.is_symlink() == (wrong == "link")
+
+
+def test_no_list_is_made_where_others_could_exchange_it(keys, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    code, said = keys("trust", str(Signer.new("ops-1")[0].public))
+    assert code == 1
+    assert f"expected chmod go-w {tmp_path}" in said
+    assert not (tmp_path / "trusted").exists()

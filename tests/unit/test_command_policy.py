@@ -11,6 +11,7 @@ from agent.cli import main
 from agent.commands.policy import keyring, keys, parse_keys, trust_faults, verb_faults
 from agent.commands.signing import Signer
 from agent.config.load import read
+from agent.config.ownership import read_owned
 from agent.config.schema import CommandsConfig
 from agent.errors import CommandError
 
@@ -85,6 +86,68 @@ def test_a_file_that_others_could_have_written_enables_nothing(
     assert refused.value.code == "disabled"
     assert main(["check", "-c", str(host.config)]) == 78
     assert "no commands are taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_directory_that_others_can_write_enables_nothing(tmp_path: Path, mode: int) -> None:
+    """An older file of root's, in which a key is not yet revoked, could be renamed to the name."""
+    directory = tmp_path / "tocsin"
+    directory.mkdir()
+    host = Host(directory)
+    directory.chmod(mode)
+    faults = trust_faults(host.read())
+    assert f"expected chmod go-w {directory}" in faults[0].text
+    with pytest.raises(CommandError) as refused:
+        keyring(host.read())
+    assert refused.value.code == "disabled"
+
+
+@pytest.mark.parametrize(("mode", "fine"), [(0o775, False), (0o1777, True), (0o755, True)])
+def test_so_does_one_above_it_in_which_it_could_be_exchanged(tmp_path: Path, mode: int, fine: bool) -> None:
+    above = tmp_path / "srv"
+    (above / "tocsin").mkdir(parents=True)
+    host = Host(above / "tocsin")
+    above.chmod(mode)
+    assert (trust_faults(host.read()) == []) is fine
+
+
+def test_a_link_on_the_way_is_looked_at_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "open" / "tocsin").mkdir(parents=True)
+    Host(tmp_path / "open" / "tocsin")
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "etc").symlink_to(tmp_path / "open" / "tocsin")
+    with pytest.raises(ValueError, match=rf"expected chmod go-w {tmp_path}/open$"):
+        read_owned(tmp_path / "etc" / "keys")
+
+
+@root_only
+def test_a_link_of_somebody_elses_could_be_made_to_lead_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    Host(tmp_path / "etc")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "way").symlink_to(tmp_path / "etc")
+    read_owned(shared / "way" / "keys")
+    os.chown(shared / "way", 4343, 4343, follow_symlinks=False)
+    (tmp_path / "first").symlink_to(shared / "way")
+    for way in (shared / "way", tmp_path / "first"):
+        with pytest.raises(ValueError, match=rf"{shared}/way belongs to user 4343"):
+            read_owned(way / "keys")
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_owned(tmp_path / "a" / "keys")
+
+
+@root_only
+def test_nor_may_a_directory_be_somebody_elses(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    os.chown(tmp_path, 4343, 4343)
+    assert "belongs to user 4343" in trust_faults(host.read())[0].text
 
 
 def test_jobs_may_be_missing_where_job_is_not_allowed(host: Host) -> None:

@@ -1,4 +1,4 @@
-from agent.collector.lease import Lease
+from agent.collector.lease import PEERS, Lease
 from agent.transport.wire import Heartbeat
 
 ALIVE = Heartbeat("online", session="s", delivers=True)
@@ -64,3 +64,21 @@ def test_who_holds_no_lease_does_not_lead():
     lease = Lease("c1", 10.0)
     lease.begin()
     assert not lease.leads(100)
+
+
+def test_of_very_many_others_the_first_are_known():
+    """Anybody at the broker can make up names; whoever leads is the same, and those that fell silent make room."""
+    lease = Lease("m1", 10.0)
+    lease.begin()
+    for number in range(10_000):
+        lease.heard(f"x{number}", ALIVE, 100)
+    assert len(lease._peers) <= PEERS
+    assert lease.leader(100) == "m1"
+    lease.heard("a1", ALIVE, 100)
+    assert lease.leader(100) == "a1"
+    lease.heard("a1", Heartbeat("offline"), 100)
+    assert lease.leader(100) == "m1"
+    for number in range(PEERS):
+        lease.heard(f"b{number:02}", ALIVE, 120)
+    assert lease.leader(120) == "b00"
+    assert len(lease._peers) == PEERS

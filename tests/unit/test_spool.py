@@ -10,7 +10,7 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.errors import SpoolError
-from agent.transport.item import Retain
+from agent.transport.item import Priority, Retain
 from agent.transport.spool import Spool
 from agent.transport.spoolfile import size_on_disk
 from agent.transport.wire import Ack
@@ -134,6 +134,22 @@ async def test_kill_and_restart_keeps_the_committed(bench, tmp_path):
     await after.open("c" * 32)
     assert [item.key for item in await after.send()] == [(LATER, 1)]
     await after.spool.aclose()
+
+
+async def test_what_an_earlier_process_has_left_is_known_by_topic(bench, tmp_path):
+    """With the time of the newest; what was acknowledged is not there any more."""
+    acked = bench.incident("i1")
+    bench.incident("i2")
+    bench.sample()
+    bench.clock.tick(5)
+    bench.incident("i2", version=2)
+    await bench.spool.flush()
+    await bench.send()
+    bench.spool.ack(Ack(EPOCH, 0, (acked,)))
+    await bench.spool.flush()
+    after = await (await bench.crash(tmp_path / "after")).open(LATER)
+    assert await after.times(Priority.INCIDENT) == {f"tocsin/v1/{HOST}/incidents/i2": bench.clock.now()}
+    await after.aclose()
 
 
 async def test_one_process_at_a_time(bench):
