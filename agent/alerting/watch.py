@@ -194,8 +194,8 @@ class Watch:
             return
         words = forecast(self.rule, track, value, incident.limit)
         if words != incident.forecast:
-            summary = self._summary(track, value, incident.limit)
-            pair = amend(incident, TransitionKind.EVIDENCE, now, "forecast", forecast=words, value=value, summary=summary)
+            said = {"forecast": words, "value": value, "summary": self._summary(track, value, incident.limit)}
+            pair = amend(incident, TransitionKind.EVIDENCE, now, "forecast", **said)
             track.incident = pair[0]
             self._remember(pair, "value", pairs)
 

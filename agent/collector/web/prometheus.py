@@ -137,7 +137,8 @@ async def deliveries(page: Page, parts: Parts) -> None:
         delivery = parts.fleet.delivery(incident.host, incident.id)
         states[str(delivery["state"]) if delivery else "unknown"] += 1
     samples = [({"state": state}, float(count)) for state, count in sorted(states.items())]
-    page.add("deliveries", "gauge", "Incidents, open or not yet shown as over, by the state of their Slack message.", samples)
+    text = "Incidents that are open, or not yet shown as over, by the state of their Slack message."
+    page.add("deliveries", "gauge", text, samples)
 
 
 async def healthz(request: web.Request) -> web.Response:
