@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from agent.alerting.figure import duration, figure
+from agent.alerting.figure import counted, duration, figure
 from agent.alerting.flapping import BEGINS, ENDS, share
 from agent.alerting.lens import forecast
 from agent.alerting.memory import Series, Track
@@ -117,7 +117,7 @@ def _judged(rule: Rule, track: Track | None, metric: Metric, moment: Moment) -> 
 def _reach(points: Points, moment: Moment) -> str:
     began = points.kept[0][0] if points.kept else moment.monotonic
     lasted = duration(moment.monotonic - began)
-    return f"{len(points.kept)} points of {lasted} (window {duration(points.window)})"
+    return f"{counted(len(points.kept), 'point')} of {lasted} (window {duration(points.window)})"
 
 
 def _severity(track: Track | None) -> str:

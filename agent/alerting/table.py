@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from agent.alerting.bulletin import is_bulletin
+from agent.alerting.bulletin import STORM, is_bulletin
 from agent.alerting.delivery import Delivery
 from agent.alerting.state import State
 from agent.model import DeliveryState, Incident
@@ -45,9 +45,11 @@ class Table:
         return old + [row for row in self.rows.values() if 0.0 < row.away < limit and not row.over]
 
     def thread(self, row: Delivery) -> str:
-        """The message in whose thread this one is, or is to be: that of our storm, be it posted anew; "" for a root."""
+        """The message in whose thread this one is, or is to be: that of our storm, be it posted anew; "" for a root.
+        In that of a digest is none.
+        """
         storm = self.rows.get(row.bulletin)
-        return row.thread if row.ts or storm is None else storm.ts
+        return row.thread if row.ts or storm is None or storm.incident.metric != STORM else storm.ts
 
     def shown(self, host: str | None = None) -> list[DeliveryState]:
         """Every incident's row, or those about one host, oldest incident first."""

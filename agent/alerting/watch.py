@@ -183,8 +183,9 @@ class Watch:
         """Have the incident say whether it flaps."""
         pair = turn(track.flaps, track.incident, self._host.clock.now(), value)
         if pair is not None:
-            track.incident = pair[0]
-            self._remember(pair, "value", pairs)
+            summary = self._summary(track, value, pair[0].limit)
+            track.incident = msgspec.structs.replace(pair[0], summary=summary)
+            self._remember((track.incident, pair[1]), "value", pairs)
 
     def _renew(self, track: Track, value: float, pairs: list[Pair]) -> None:
         """Have the incident say anew, now and then, when its limit will be reached."""
@@ -193,7 +194,8 @@ class Watch:
             return
         words = forecast(self.rule, track, value, incident.limit)
         if words != incident.forecast:
-            pair = amend(incident, TransitionKind.EVIDENCE, now, "forecast", forecast=words, value=value)
+            said = {"forecast": words, "value": value, "summary": self._summary(track, value, incident.limit)}
+            pair = amend(incident, TransitionKind.EVIDENCE, now, "forecast", **said)
             track.incident = pair[0]
             self._remember(pair, "value", pairs)
 

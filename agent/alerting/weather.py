@@ -244,7 +244,7 @@ class Weather:
         digest_id = "inc_digest" + new_token(now, self._rng) if before is None else before.id
         version = 1 if before is None else before.incident.version + 1
         for row in rows:
-            if not row.ts and not row.bulletin and row.state not in ("sending", "ambiguous") and row.resolved:
+            if not row.ts and not row.bulletin and row.resolved:  # what may have arrived is only looked for then
                 row.bulletin = digest_id
                 self._state.put({("delivery", row.id): row})
         opened = sum(not row.ts for row in concerned)

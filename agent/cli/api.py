@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from agent.config.load import read
+from agent.config.load import usable
 from agent.config.rules import address
 from agent.config.secret import Secret
 from agent.errors import TocsinError, UnavailableError
@@ -36,7 +36,7 @@ class Api:
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Api:
         """From the command line, else from agent.toml; of a file with faults, what is right in it is used."""
-        collector = read(arguments.config).config.collector
+        collector = usable(arguments.config, optional=bool(arguments.url)).collector
         url = arguments.url
         if not url:
             host, port = address(collector.listen)

@@ -49,6 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _of_collector(arguments: argparse.Namespace) -> int:
     import json  # noqa: PLC0415
 
+    from agent.alerting.figure import counted  # noqa: PLC0415
     from agent.cli.api import Api  # noqa: PLC0415
     from agent.cli.table import table  # noqa: PLC0415
 
@@ -58,7 +59,7 @@ def _of_collector(arguments: argparse.Namespace) -> int:
         broken = [chain for chain in answer["chains"] if chain["broken"]]
         for chain in answer["chains"]:
             how = f"changed at line {chain['broken']}: {chain['why']}" if chain["broken"] else "ok"
-            print(f"{chain['chain']}: {how}; {chain['rows']} lines, the last one's hash is {chain['head']}")
+            print(f"{chain['chain']}: {how}; {counted(chain['rows'], 'line')}, the last one's hash is {chain['head']}")
         return EXIT_FAILED if broken else EXIT_OK
     if arguments.json:
         for line in answer["audit"]:
@@ -79,13 +80,14 @@ def _collector_row(line: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _verify(path: Path) -> int:
+    from agent.alerting.figure import counted  # noqa: PLC0415
     from agent.commands.journal import verify  # noqa: PLC0415
 
     count, digest, fault = verify(path)
     if fault:
         print(f"changed: {fault} ({path})")
         return EXIT_FAILED
-    print(f"ok: {count} lines, the last one's hash is {digest.hex()}")
+    print(f"ok: {counted(count, 'line')}, the last one's hash is {digest.hex()}")
     return EXIT_OK
 
 

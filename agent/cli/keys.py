@@ -149,9 +149,9 @@ def _date(seconds: float) -> str:
 
 def _list_file(arguments: argparse.Namespace) -> tuple[Path, bool]:
     """The file, and whether agent.toml names it; UsageError where the keys stand in agent.toml itself."""
-    from agent.config.load import read  # noqa: PLC0415
+    from agent.config.load import usable  # noqa: PLC0415
 
-    source = read(arguments.config).config.commands.trusted_keys
+    source = usable(arguments.config, optional=arguments.file is not None).commands.trusted_keys
     if source.keys and arguments.file is None:
         raise UsageError("keys: they stand in agent.toml itself; move them to a file, or change them there")
     file = (arguments.file or source.file or PUBLIC).absolute()

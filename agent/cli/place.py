@@ -16,17 +16,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def state_dirs(arguments: argparse.Namespace) -> list[Path]:
-    """The one that was named, else those that are there; UnavailableError where none is."""
-    from agent.config.load import read  # noqa: PLC0415
+    """The one that was named, else those that are there; UnavailableError where none is, ConfigError where
+    agent.toml cannot be read.
+    """
+    from agent.config.load import usable  # noqa: PLC0415
 
     if arguments.state_dir is not None:
         return [arguments.state_dir]
     home = os.environ.get("XDG_STATE_HOME")
     up = Path(home, "tocsin") if home else Path(".tocsin")
-    found = [path for path in (read(arguments.config).config.agent.state_dir, up) if path.is_dir()]
+    found = [path for path in (usable(arguments.config).agent.state_dir, up) if path.is_dir()]
     if not found:
-        if arguments.config is not None and not arguments.config.is_file():
-            raise UnavailableError(f"{arguments.config}: no such file")
         raise UnavailableError("no daemon has run here yet: no state directory; name it with --state-dir")
     return found
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from agent.errors import EXIT_FAILED, EXIT_OK, UsageError
 
+CONFIG = "agent.toml to use"
 _SIGNS = {"ok": "ok    ", "note": "note  ", "fault": "FAULT "}
 
 
@@ -17,7 +19,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     manifest.add_argument("--url", default="", metavar="URL", help="where Slack reaches the collector (HTTP mode)")
     manifest.add_argument("--name", default="Tocsin", help="of the app and its bot (default: Tocsin)")
     manifest.add_argument("--format", choices=["yaml", "json"], default="yaml", help="default: yaml")
-    actions.add_parser("check", help="test tokens, scopes and channels, and say what is missing and where to click")
+    check = actions.add_parser("check", help="test tokens, scopes and channels; say what is missing and where to click")
+    for action in (manifest, check):
+        action.add_argument("-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help=CONFIG)
     parser.epilog = "exit codes: 0 all is there; 1 something is missing; 2 wrong usage; 78 the configuration is faulty"
 
 
@@ -26,10 +30,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _manifest(arguments: argparse.Namespace) -> int:
-    from agent.config.load import read  # noqa: PLC0415
+    from agent.config.load import usable  # noqa: PLC0415
     from agent.slack.manifest import as_yaml, manifest  # noqa: PLC0415
 
-    mode = arguments.mode or read(arguments.config).config.slack.mode
+    mode = arguments.mode or usable(arguments.config).slack.mode
     try:
         made = manifest(mode, arguments.url, arguments.name)
     except ValueError as error:

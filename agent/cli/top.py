@@ -83,10 +83,10 @@ async def _show(arguments: argparse.Namespace) -> None:
 def _broker(arguments: argparse.Namespace) -> MqttConfig:
     from msgspec.structs import replace  # noqa: PLC0415
 
-    from agent.config.load import read  # noqa: PLC0415
+    from agent.config.load import usable  # noqa: PLC0415
     from agent.config.rules import faults  # noqa: PLC0415
 
-    config = read(arguments.config).config
+    config = usable(arguments.config, optional=bool(arguments.mqtt))
     if arguments.mqtt:
         config = replace(config, mqtt=replace(config.mqtt, url=arguments.mqtt))
     wrong = [str(fault) for fault in faults(config) if fault.keys[:1] == ("mqtt",)]

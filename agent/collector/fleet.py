@@ -130,6 +130,10 @@ class Fleet:
         known = self._hosts.get(host)
         return None if known is None else known.deliveries.get(incident)
 
+    def told(self) -> dict[str, dict[str, Any]]:
+        """`delivery` of every incident, open or not, about which a host has told anything."""
+        return {incident: fields for host in self._hosts.values() for incident, fields in host.deliveries.items()}
+
     def absent(self) -> dict[str, Gone]:
         """Hosts that are known not to be there."""
         found: dict[str, Gone] = {}

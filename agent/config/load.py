@@ -31,11 +31,18 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct):
-    """What the files say, right or wrong: `config` holds defaults where a key is faulty."""
+    """What the files say, right or wrong: `config` holds defaults where a key is faulty. `lost`: a file said nothing
+    that could be understood.
+    """
 
     config: Config
     faults: list[Fault | str] = msgspec.field(default_factory=list)
+    lost: bool = False
     origins: dict[Keys, tuple[Source, Keys]] = msgspec.field(default_factory=dict)
+
+    def lose(self, fault: str) -> None:
+        self.faults.append(fault)
+        self.lost = True
 
     def lines(self, more: Iterable[str] = ()) -> list[str]:
         """All faults as `FILE:LINE: PATH: what is wrong`, in the order of the files. `more`: faults found
@@ -84,6 +91,18 @@ def load(path: Path | None = None, *, elsewhere: str = "") -> Config:
     """
     reading = read(path, elsewhere=elsewhere)
     if reading.faults:
+        raise ConfigError(reading.lines())
+    return reading.config
+
+
+def usable(path: Path | None = None, *, optional: bool = False) -> Config:
+    """What is right in the files, for a command that needs little of them. ConfigError where one could not be read
+    at all: a default in its place would lead to another daemon. `optional`: the command line says what is needed,
+    so that only a file that was named must be there.
+    """
+    reading = read(path)
+    named = path is not None or bool(os.environ.get(ENVIRONMENT))
+    if reading.lost and (named or not optional):
         raise ConfigError(reading.lines())
     return reading.config
 
@@ -146,14 +165,14 @@ def _merge_file(file: Path, table: dict[str, Any], reading: Reading) -> None:
     try:
         text = file.read_bytes().decode()
     except (OSError, ValueError) as error:
-        reading.faults.append(f"{file}:1: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}")
+        reading.lose(f"{file}:1: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}")
         return
     try:
         parsed = tomllib.loads(text)
     except RecursionError:
-        reading.faults.append(f"{file}:1: tables are nested too deeply")
+        reading.lose(f"{file}:1: tables are nested too deeply")
     except ValueError as error:  # tomllib's own, and numbers too long for int()
-        reading.faults.append(_syntax(file, text, str(error)))
+        reading.lose(_syntax(file, text, str(error)))
     else:
         _merge(table, parsed, _Merging(Source(file, text), reading), (), ())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from agent.alerting.figure import counted
 from agent.slack.blocks import Message
 from agent.slack.text import escape
 
@@ -25,7 +26,8 @@ def answer(title: str, lines: Sequence[str] = (), *, code: bool = False, buttons
     blocks += [_section(f"```{text}```" if code else text) for text in texts]
     left += max(0, len(lines) - MOST_LINES)
     if left:
-        blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": f"{left} more lines are left out"}]})
+        cut = {"type": "mrkdwn", "text": f"{counted(left, 'line')} left out"}
+        blocks.append({"type": "context", "elements": [cut]})
     if buttons:
         blocks.append({"type": "actions", "elements": list(buttons)})
     first = f": {escaped[0]}" if len(escaped) == 1 else ""

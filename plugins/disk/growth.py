@@ -60,7 +60,7 @@ def _told(found: Walk, grown: dict[bytes, int], since: str, *, inodes: bool) -> 
 
 
 def _amount(amount: int, *, inodes: bool) -> str:
-    return f"{amount} files" if inodes else size(amount)
+    return f"{amount} file{'' if amount == 1 else 's'}" if inodes else size(amount)
 
 
 def _cut(name: str) -> str:

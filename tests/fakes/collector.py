@@ -145,3 +145,6 @@ class FakeFleet(Fleet):
 
     def delivery(self, host: str, incident: str) -> dict[str, Any] | None:
         return self.deliveries.get((host, incident))
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        return {incident: fields for (_, incident), fields in self.deliveries.items()}

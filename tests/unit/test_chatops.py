@@ -16,7 +16,7 @@ from agent.collector.chatops.orders import outcome_of
 from agent.collector.chatops.plan import Plan, Planner, usage_of
 from agent.collector.chatops.repeats import Repeats
 from agent.collector.chatops.request import Request, of_event, of_press, of_slash
-from agent.collector.chatops.words import graph_lines, help_lines, labelled, spark, state_lines
+from agent.collector.chatops.words import graph_lines, help_lines, labelled, spark, state_lines, why
 from agent.collector.store import SeriesRow
 from agent.commands.payload import ID
 from agent.commands.verbs import VERBS
@@ -345,6 +345,15 @@ def test_of_many_hosts_each_says_a_little() -> None:
     many = state_lines(plan, {f"h{n}": long for n in range(99)})
     assert len(many) == 99 * 3 + 2
     assert many[-2:] == ["· h99  asked", "not asked, for there is no grant: 2 hosts"]
+    just = HostState("done", "\n".join(f"line {n}" for n in range(len(one))))
+    assert state_lines(Plan("top", {"a": {}}, {}, ("x",)), {"a": just})[-2:] == [
+        "    … 1 more line",
+        "not asked, for there is no grant: 1 host",
+    ]
+    silent = HostState("silent", "no answer within 5 s")
+    assert state_lines(Plan("top", {"a": {}}, {}), {"a": silent}) == ["… a  no answer within 5 s"]
+    assert why(silent) == "no answer within 5 s"
+    assert why(HostState("refused", "revoked_key")) == "refused: revoked_key"
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=700), max_size=60), st.booleans())

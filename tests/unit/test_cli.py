@@ -17,7 +17,7 @@ from agent import cli, up
 from agent.__main__ import SERVICES, _command
 from agent.cli import incidents, main
 from agent.cli.table import clean, table
-from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
+from agent.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, UsageError
 from tests.services import free_port
 
 COMMANDS = ("up", "run", "collect", "check", "probes", "probe", "incidents", "alert", "top")
@@ -159,6 +159,44 @@ def test_incidents_without_a_collector(config: Path, capsys: pytest.CaptureFixtu
     assert "no collector answers at http://127.0.0.1:" in capsys.readouterr().err
 
 
+ASKING = (
+    ("status",),
+    ("alert", "test"),
+    ("audit",),
+    ("audit", "--collector"),
+    ("incidents", "--url", "http://127.0.0.1:1"),
+    ("keys", "list"),
+    ("keys", "unblock"),
+    ("thresholds", "explain", "cpu"),
+    ("slack", "manifest"),
+    ("slack", "check"),
+    ("top", "--once"),
+)
+
+
+@pytest.mark.parametrize("asked", ASKING, ids=" ".join)
+def test_a_file_that_cannot_be_read_is_told(
+    asked: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defaults in its place would be about another daemon: the state directory of `up` is there, and is not asked."""
+    (tmp_path / "tocsin").mkdir()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "bad.toml").write_text("[agent\n")
+    for name, fault in (("no.toml", "cannot be read: No such file or directory"), ("bad.toml", "not valid TOML")):
+        assert main([*asked, "-c", str(tmp_path / name)]) == EXIT_CONFIG
+        assert f"{tmp_path / name}:1: {fault}" in capsys.readouterr().err
+
+
+def test_what_the_command_line_says_needs_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever may not read the one of the machine names the collector, and is not told of the file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "agent.toml").write_text("[agent\n")
+    assert main(["incidents", "--url", f"http://127.0.0.1:{free_port()}"]) == EXIT_UNAVAILABLE
+    assert "no collector answers" in capsys.readouterr().err
+
+
 def test_a_test_alert_without_a_daemon(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,8 +205,6 @@ def test_a_test_alert_without_a_daemon(
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     assert main(["alert", "test", "-c", str(config)]) == EXIT_UNAVAILABLE
     assert "no daemon has run here" in capsys.readouterr().err
-    assert main(["status", "-c", "nofile.toml"]) == EXIT_UNAVAILABLE
-    assert "nofile.toml: no such file" in capsys.readouterr().err
     monkeypatch.setattr("agent.cli.alert.TAKEN_UP_WITHIN", 0.2)
     state = tmp_path / "state"
     state.mkdir()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.alerting.engine import Engine
+from agent.alerting.figure import figure
 from agent.alerting.memory import Pair, TrackFact
 from agent.alerting.state import State
 from agent.alerting.trend import LEAST, MOST, Points, draw, words
@@ -65,7 +66,7 @@ def told(pairs: list[Pair]) -> list[str]:
 @pytest.fixture
 async def disk(tmp_path: Path) -> Any:
     """A disk that is watched for being full within 4 h, once it is beyond half."""
-    host = await Host(tmp_path, warning="100%", forecast="4h", floor="50%").open()
+    host = await Host(tmp_path, warning="100%", forecast="4h", floor="50%", summary="{value} full").open()
     yield host
     await host.engine.aclose()
 
@@ -87,6 +88,8 @@ async def test_what_is_foreseen_is_said_anew_once_an_hour(disk: Host) -> None:
     """An open incident does not go on saying what was true when it opened."""
     pairs = disk.play(lambda at: 60 + 5 * at / HOUR, 7 * HOUR)
     assert told(pairs) == ["opened warning", "evidence warning", "evidence warning"]
+    values = [f"{figure(incident.value or 0, 'percent')} full" for incident, _ in pairs]
+    assert [incident.summary for incident, _ in pairs] == values, "summary and value are of the same moment"
     assert [incident.forecast for incident, _ in pairs] == ["full in 4 h", "full in 3 h", "full in 2 h"]
 
 

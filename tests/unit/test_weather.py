@@ -12,7 +12,7 @@ import pytest
 from agent.alerting.messenger import Posted
 from agent.config.schema import SlackRoute
 from agent.config.units import Duration
-from agent.errors import RetryError
+from agent.errors import AmbiguousError, DeliveryError, RetryError, TokenError
 from agent.model import Incident, Severity, Transition
 from agent.slack.blocks import message, reply
 from tests.fakes.clock import ManualClock
@@ -168,12 +168,13 @@ async def test_what_a_storm_is_may_change(bench: Bench, clock: ManualClock, read
     assert any(incident.metric == "storm" for incident in reader.standing.values())
 
 
+@pytest.mark.parametrize("error", [RetryError("unreachable"), AmbiguousError("http_503"), TokenError("token_revoked")])
 async def test_after_six_hours_one_digest_and_what_still_stands(
-    bench: Bench, clock: ManualClock, reader: Reader
+    bench: Bench, clock: ManualClock, reader: Reader, error: DeliveryError
 ) -> None:
     """What opened and ended meanwhile is in the digest alone; what was told before is brought up to date."""
     old = await bench.desire(many(0, clock))
-    reader.errors = [RetryError("unreachable")] * 100_000
+    reader.errors = [error] * 100_000
     gone: list[Incident] = []
     stands: list[Incident] = []
     for number in range(1, 31):
@@ -200,6 +201,33 @@ async def test_after_six_hours_one_digest_and_what_still_stands(
         assert told[incident.id].severity == incident.severity, "nothing stale is shown as current"
     assert reader.whats[calls:][-len(stands) - 4 :].count("post") >= len(stands)
     assert bench.outbox.down_for == 0
+
+
+async def test_what_arrived_after_all_turns_green_where_it_is(
+    bench: Bench, clock: ManualClock, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slack showed it and did not say so: it is over by now, and the digest tells of it, but it must not stay red."""
+
+    sought: list[tuple[str, str | None]] = []
+
+    async def find(
+        channel: str, nonce: str, since: float, thread_ts: str | None = None, *, at: str = ""
+    ) -> Posted | None:
+        sought.append((nonce, thread_ts))
+        reader.note("find", nonce)
+        return Posted("Calerts", "77") if nonce == sought[0][0] else None
+
+    monkeypatch.setattr(reader, "find", find)
+    reader.errors = [AmbiguousError("http_503")] * 100_000
+    incident = await bench.desire(many(1, clock))
+    await clock.advance(300)
+    await bench.desire(msgspec.structs.replace(after(incident, None), updated_at=clock.now()))
+    await clock.advance(600)
+    calls, reader.errors = len(reader.calls), []
+    await clock.advance(400)
+    assert reader.whats[calls:] == ["find", "post", "find", "edit", "reply resolved"], "the digest, then the incident"
+    assert reader.standing["77"].state == "resolved"
+    assert {thread for _, thread in sought} <= {None, ""}, "where it was posted: in the channel"
 
 
 async def test_a_short_outage_needs_no_digest(bench: Bench, clock: ManualClock, reader: Reader) -> None:

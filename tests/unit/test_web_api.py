@@ -234,6 +234,8 @@ async def test_metrics_are_prometheus_text(site: Site) -> None:
     site.stats.envelopes = 12
     site.reader.rows = [incident_row(1), incident_row(2)]
     site.fleet.deliveries["web-1", "inc-2"] = {"state": "ambiguous"}
+    site.fleet.deliveries["web-1", "inc-3"] = {"state": "dead"}
+    site.fleet.deliveries["web-1", "inc-4"] = {"state": "delivered"}
     answer = await site.client.get("/metrics")
     lines = (await answer.text()).splitlines()
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -242,6 +244,8 @@ async def test_metrics_are_prometheus_text(site: Site) -> None:
     assert 'tocsin_host_last_seen_age_seconds{host="web-1"} 3' in lines
     assert 'tocsin_deliveries{state="ambiguous"} 1' in lines
     assert 'tocsin_deliveries{state="unknown"} 1' in lines
+    assert 'tocsin_deliveries{state="dead"} 1' in lines, "resolved, and Slack does not show it"
+    assert not any('"delivered"' in line for line in lines), "resolved, and Slack shows it"
     for name in {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}:
         assert sum(line.startswith(f"# TYPE {name} ") for line in lines) == 1
 

@@ -132,14 +132,19 @@ def audit_lines(rows: Sequence[AuditRow]) -> list[str]:
 def _state(host: str, state: HostState, share: int) -> list[str]:
     said = state.text.splitlines()
     sign = "✗" if state.state == "done" and not state.good else _SIGNS.get(state.state, "·")
-    first = f": {said[0]}" if said else ""
-    lines = [f"{sign} {host}  {_word(state)}{first}", *(f"    {line}" for line in said[1:share])]
-    return [*lines, f"    … {len(said) - share} more lines"] if len(said) > share else lines
+    lines = [f"{sign} {host}  {_headed(state, *said[:1])}", *(f"    {line}" for line in said[1:share])]
+    return [*lines, f"    … {counted(len(said) - share, 'more line')}"] if len(said) > share else lines
 
 
 def why(state: HostState) -> str:
     """Of a host that did not do it: how far it is, and what was said of that."""
-    return plain(": ".join(filter(None, dict.fromkeys((_word(state), state.text)))), 200)
+    return plain(_headed(state, state.text), 200)
+
+
+def _headed(state: HostState, text: str = "") -> str:
+    """How far it is before what was said, unless that begins with the same word."""
+    word = _word(state)
+    return text if text.startswith(word) else ": ".join(filter(None, (word, text)))
 
 
 def _word(state: HostState) -> str:

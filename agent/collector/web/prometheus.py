@@ -16,6 +16,8 @@ from agent.errors import StoreError
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_INCIDENTS = 500
 """Open incidents whose delivery is looked at."""
+SETTLED = ("delivered", "untold")
+"""States in which nothing is left to be done."""
 
 TOTALS = {
     "envelopes": "Envelopes committed to the database.",
@@ -124,14 +126,19 @@ def rows(page: Page, counts: Counts) -> None:
 
 
 async def deliveries(page: Page, parts: Parts) -> None:
-    """How many open incidents' messages are in which state; "unknown" where the host has not told."""
+    """How many incidents' messages are in which state; "unknown" where the host has not told. Of those that are over,
+    the ones whose end is not in Slack.
+    """
     found, _ = await parts.reader.incidents(None, "open", MAX_INCIDENTS)
-    states: Counter[str] = Counter()
+    there = {incident.id for incident in found}
+    over = (str(fields["state"]) for incident, fields in parts.fleet.told().items() if incident not in there)
+    states = Counter(state for state in over if state not in SETTLED)
     for incident in found:
         delivery = parts.fleet.delivery(incident.host, incident.id)
         states[str(delivery["state"]) if delivery else "unknown"] += 1
     samples = [({"state": state}, float(count)) for state, count in sorted(states.items())]
-    page.add("deliveries", "gauge", "Open incidents by the state of their Slack message.", samples)
+    text = "Incidents that are open, or not yet shown as over, by the state of their Slack message."
+    page.add("deliveries", "gauge", text, samples)
 
 
 async def healthz(request: web.Request) -> web.Response:
