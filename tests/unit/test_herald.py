@@ -19,7 +19,7 @@ from agent.collector.live import Hub
 from agent.collector.store import IncidentRow
 from agent.config.schema import SlackRoute
 from agent.config.units import Duration
-from agent.errors import RetryError
+from agent.errors import RetryError, ShrinkError
 from agent.model import Incident, Severity, Transition
 from agent.transport.wire import DeliveredMessage, DeliveriesMessage, Heartbeat
 from tests.fakes.clock import ManualClock
@@ -157,6 +157,23 @@ async def test_a_snooze_is_kept_by_who_writes(scene: Scene, clock: ManualClock) 
     again = Outbox(scene.state, Recorder(clock), clock, routes=ROUTES)
     [row] = again.shown("web-1")
     assert row.snoozed_until == pytest.approx(clock.now() + 10 * HOUR)
+
+
+async def test_what_slack_refuses_for_good_is_known_on_the_host(scene: Scene, clock: ManualClock) -> None:
+    """Else it waits for ever on the dashboard, which shows what hosts say; as do its tries and its trouble."""
+    scene.slack.errors = [RetryError("unreachable")] * 3 + [ShrinkError("invalid_blocks")] * 2
+    scene.host.desire(incident())
+    await clock.advance(6)
+    [slip] = scene.host.shown()
+    assert (slip.state, slip.error, slip.attempts) == ("pending", "unreachable", 3)
+    await clock.advance(30)
+    [slip] = scene.host.shown()
+    assert (slip.state, slip.error, slip.next_try) == ("dead", "invalid_blocks", None)
+    worse = after(incident(), Severity.CRITICAL)
+    scene.reader.store(worse)
+    scene.host.desire(worse)
+    await clock.advance(30)
+    assert [slip.state for slip in scene.host.shown()] == ["delivered"], "dead until the incident changes"
 
 
 async def test_what_it_has_told_of_hosts_reaches_the_database_whoever_leads(scene: Scene) -> None:
