@@ -263,7 +263,7 @@ class Delivery(msgspec.Struct):
                 self.call, self.state = other.call, "pending"  # it counts as told, so it would never come again
                 if doubtful:
                     self.doubt()
-            return self._fares(other) or learned or self._reminders() != before
+            return self._gives_up(other) or learned or self._reminders() != before
         self.unseen = other.unseen
         self.ts, self.posted_in, self.generation = other.ts, other.channel if other.ts else "", other.generation
         self.thread = other.thread or ("" if other.ts else self.thread)
@@ -280,15 +280,14 @@ class Delivery(msgspec.Struct):
             self.state, self.urgent = "delivered", False
         return True
 
-    def _fares(self, other: DeliveryState) -> bool:
-        """Of what it has come no further with: its tries, its trouble, and whether Slack takes it at all."""
-        mine = self.state, self.attempts, self.next_try, self.error
+    def _gives_up(self, other: DeliveryState) -> bool:
+        """Whether Slack refuses it for good, so far as we know it; until then its tries are that of who writes."""
         same = _known(other) == _known(self.shown()) and other.desired == self.incident.version
-        if same and other.attempts >= max(1, self.attempts):
-            self.attempts, self.next_try, self.error = other.attempts, other.next_try, other.error
-            if other.state == "dead":
-                self.state, self.doing, self.nonce, self.asked_at = "dead", "", "", 0.0
-        return mine != (self.state, self.attempts, self.next_try, self.error)
+        if self.state == "dead" or other.state != "dead" or not same:
+            return False
+        self.attempts, self.next_try, self.error = other.attempts, other.next_try, other.error
+        self.state, self.doing, self.nonce, self.asked_at = "dead", "", "", 0.0
+        return True
 
     def _reminders(self) -> tuple[int, float, bool, int, float]:
         return self.reminded, self.reminded_at, self.escalated, self.snoozes, self.snoozed_until
