@@ -190,8 +190,8 @@ class Desk:
         text = payload.clean(outcome.text)
         reply = self._reply(command.id, "done", text, {"ok": outcome.ok, **payload.clean(dict(outcome.data))})
         word: Word = "done" if outcome.ok else "failed"
-        log.info("command done", extra={"verb": command.verb, "id": command.id, "ok": outcome.ok})
         await self._finish(reply, self._entry(command, word, origin, text=text))
+        log.info("command done", extra={"verb": command.verb, "id": command.id, "ok": outcome.ok})
         self._answer(reply, tell)
         return reply
 
