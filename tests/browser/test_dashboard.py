@@ -8,7 +8,8 @@ import time
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from agent.model import Metric, Severity, TransitionKind
+from agent.model import Health, Metric, Severity, TransitionKind
+from agent.transport import wire
 from tests.browser.conftest import Site, Watch
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
@@ -16,6 +17,18 @@ pytestmark = [pytest.mark.browser, pytest.mark.services]
 PICTURE = "document.querySelector('[data-chart=\"cpu, percent\"] canvas').toDataURL()"
 LAST = "Number(document.querySelector('[data-chart=\"cpu, percent\"] .plot').dataset.last)"
 HOSTILE = '<img src=x onerror="alert(1)">'
+AGES = """
+globalThis.agesSeen = [];
+new MutationObserver(() => {
+  for (const time of document.querySelectorAll(".tile .ago")) globalThis.agesSeen.push(time.textContent);
+}).observe(document, { childList: true, subtree: true, characterData: true });
+"""
+LINES_OF_THE_SCORE = """(tile) => {
+  tile.querySelector(".ago").textContent = "59 min ago";
+  const range = document.createRange();
+  range.selectNodeContents(tile.querySelector(".tile-health b"));
+  return range.getClientRects().length;
+}"""
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -48,6 +61,22 @@ async def test_a_host_appears_without_reload(page: Page, site: Site) -> None:
     await host.birth("offline")
     await expect(tile).to_contain_text("offline")
     assert await is_marked(page)
+
+
+async def test_a_tile_is_right_at_its_first_sight(page: Page, site: Site) -> None:
+    """When the host was heard is never shown as decades ago, and its score stays in one piece beside a long time."""
+    await page.add_init_script(AGES)
+    host = await site.host("web-1")
+    await host.usage(37.5)
+    health = wire.HealthMessage(1, "web-1", Health(time.time(), 100.0, "EXCELLENT", {}))
+    await host.publish("health", wire.encode(health), retain=True)
+    await live(page)
+    tile = page.get_by_role("link", name="web-1")
+    await expect(tile).to_contain_text("EXCELLENT")
+    await expect(tile.locator(".ago")).not_to_have_text("just now")
+    ages = await page.evaluate("globalThis.agesSeen")
+    assert [age for age in ages if " d ago" in age] == []
+    assert await tile.evaluate(LINES_OF_THE_SCORE) == 1
 
 
 async def test_a_chart_moves_without_reload(page: Page, site: Site) -> None:

@@ -63,15 +63,18 @@ export function since(time, prefix = "") {
 export function resince(element, time) {
   if (element.dataset.since === String(time)) return;
   element.dataset.since = String(time);
+  showAge(element);
   element.title = moment(time);
   element.dateTime = new Date(time * 1000).toISOString();
 }
 
 export function refreshTimes(root) {
-  for (const element of root.querySelectorAll("[data-since]")) {
-    const text = (element.dataset.prefix ?? "") + ago(Number(element.dataset.since));
-    if (element.textContent !== text) element.textContent = text;
-  }
+  for (const element of root.querySelectorAll("[data-since]")) showAge(element);
+}
+
+function showAge(element) {
+  const text = (element.dataset.prefix ?? "") + ago(Number(element.dataset.since));
+  if (element.textContent !== text) element.textContent = text;
 }
 
 export function empty(heading, ...lines) {
