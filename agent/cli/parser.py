@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
+
+from agent.cli.place import add_config
 
 _COMMANDS = {
     "up": "everything on this machine: broker, collector, dashboard and agent in one process",
@@ -62,7 +63,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tocsin {version('tocsin')}")
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="agent.toml to use")
+    add_config(parser, below=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
     wanted = set(arguments) & set(_COMMANDS)  # only what may be meant is imported
     for name, summary in _COMMANDS.items():
@@ -72,9 +73,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument(
-            "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="agent.toml to use"
-        )
+        add_config(command)
         if name in wanted:
             module = import_module(f"agent.cli.{'verb' if name in _VERBS else name}")
             module.add(command)

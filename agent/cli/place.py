@@ -1,4 +1,4 @@
-"""Where the daemon of this machine keeps its state: what every command that speaks to it must know."""
+"""Which agent.toml, and where the daemon of this machine keeps its state: options that many commands have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import os
 from pathlib import Path
 
 from agent.errors import UnavailableError
+
+
+def add_config(parser: argparse.ArgumentParser, *, below: bool = True) -> None:
+    """`below` another: where it is not given there, what was said before holds."""
+    default = argparse.SUPPRESS if below else None
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", default=default, help="agent.toml to use")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
+from agent.cli.place import add_config
 from agent.errors import EXIT_FAILED, EXIT_OK, UsageError
 
-CONFIG = "agent.toml to use"
 _SIGNS = {"ok": "ok    ", "note": "note  ", "fault": "FAULT "}
 
 
@@ -21,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     manifest.add_argument("--format", choices=["yaml", "json"], default="yaml", help="default: yaml")
     check = actions.add_parser("check", help="test tokens, scopes and channels; say what is missing and where to click")
     for action in (manifest, check):
-        action.add_argument("-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help=CONFIG)
+        add_config(action)
     parser.epilog = "exit codes: 0 all is there; 1 something is missing; 2 wrong usage; 78 the configuration is faulty"
 
 

@@ -6,7 +6,6 @@ import argparse
 import logging
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import EXIT_FAILED, EXIT_OK, CommandError, UsageError
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from agent.cli.api import Api
     from agent.config.schema import Config, ThresholdConfig
 
-CONFIG = "agent.toml to use"
 SHOWN = 50
 """Firings that the table lists; the rest is counted."""
 
@@ -38,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--json", action="store_true", help="one JSON object with everything")
     api.add_options(test)
     for action in (explain, test):
-        action.add_argument("-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help=CONFIG)
+        place.add_config(action)
     exits = "exit codes: 0 answered; 1 refused; 2 wrong usage; 69 no daemon or collector answers; 78 faulty rules"
     parser.epilog = explain.epilog = exits
     test.epilog = "That a rule would have fired is no failure; --json says it to scripts.\n\n" + exits

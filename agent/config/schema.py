@@ -171,7 +171,7 @@ class SlackRoute(Table, frozen=True):
     """When it holds, as in `[[maintenance]]`; an incident's route is that of the moment when it is told first."""
     escalate_after: Duration | None = None
     escalate_to: str = ""
-    """Mentioned once, in the thread, when nobody has acknowledged for so long."""
+    """Mentioned once, in the thread and the channel, when nobody has acknowledged for so long."""
     remind_every: Duration | None = None
     """While nobody has acknowledged; each reminder doubles the time to the next, up to a day."""
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import NamedTuple
 
 from agent.alerting.bulletin import DIGEST, is_bulletin
 from agent.alerting.figure import duration, figure
 from agent.alerting.grade import spoken
 from agent.model import Incident
+from agent.slack.person import called
 from agent.slack.sparkline import span
 from agent.slack.text import is_address, plain
 
-_SLACK_ACTOR = re.compile(r"slack:[UW][A-Z0-9]+ \(([a-zA-Z0-9_.-]{1,30})\)")
 YEAR = 366 * 86400.0
 
 
@@ -115,14 +114,13 @@ def lasted(incident: Incident) -> str:
     return duration(min(seconds, 100 * YEAR)) if math.isfinite(seconds) else "a time unknown"
 
 
-def person(actor: str) -> str:
-    """The name alone of "slack:U0123 (ada)"; the audit has the id. Whoever is said otherwise is said in full."""
-    found = _SLACK_ACTOR.fullmatch(actor)
-    return found[1] if found else plain(actor, 80)
+def taker(incident: Incident) -> str:
+    """Who has acknowledged it; "" where nobody has. The audit has the id."""
+    return plain(called(incident.acknowledged_by), 80)
 
 
 def _acknowledged(incident: Incident) -> str:
-    return f"by {person(incident.acknowledged_by)}"
+    return f"by {taker(incident)}"
 
 
 def _labels(incident: Incident) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.alerting.bulletin import is_bulletin
 from agent.alerting.figure import duration
 from agent.model import Incident, Transition, TransitionKind
-from agent.slack.facts import against, person, worst
+from agent.slack.facts import against, taker, worst
 from agent.slack.text import plain
 
 _RISEN = "Now {word}: {stands}."
@@ -27,7 +27,7 @@ _SENTENCES = {
 
 def reply_line(incident: Incident, transition: Transition) -> str:
     """A note that the transition carries stands behind it."""
-    who = person(incident.acknowledged_by) if incident.acknowledged_by else ""
+    who = taker(incident)
     again = transition.kind is TransitionKind.FLAPPING and transition.note
     sentence = (_STILL_FLAPPING if again else _SENTENCES[transition.kind]).format_map(
         {

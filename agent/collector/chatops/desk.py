@@ -22,13 +22,14 @@ from agent.collector.chatops.inquiries import Inquiries
 from agent.collector.chatops.orders import Order, Orders
 from agent.collector.chatops.plan import Plan
 from agent.collector.chatops.repeats import SAME_WITHIN, Repeats, same
-from agent.collector.chatops.request import Request, actor, of_event, of_press, of_slash
+from agent.collector.chatops.request import Request, of_event, of_press, of_slash
 from agent.collector.chatops.words import count_words, state_lines
 from agent.collector.store import AuditLog
 from agent.commands import verbs
 from agent.errors import CommandError, StoreError
 from agent.slack.answers import answer
 from agent.slack.blocks import Message
+from agent.slack.person import actor
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from typing import Any, Literal, TypeGuard
 
 import msgspec
 
+from agent.slack.person import actor
+
 Source = Literal["slash", "mention", "button"]
 MAX_TEXT = 2000
 
-_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,30}")
 _USER = re.compile(r"[UW][A-Z0-9]{1,30}")
 _CHANNEL = re.compile(r"[CGD][A-Z0-9]{1,30}")
 _TS = re.compile(r"[0-9]{1,12}\.[0-9]{1,9}")
@@ -34,7 +35,7 @@ _SILENCES = {"tocsin_silence_1h": "1h", "tocsin_silence_4h": "4h", "tocsin_silen
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Who wants what, and where the answer goes.
 
-    `name` is what a person may choose: it is for readers, and rights go by `user`. Mentions come without.
+    `name` is for readers, and rights go by `user`; mentions come without.
     `key` names this very payload, however often Slack sends it. `host` and `incident` are those of the message whose
     button was pressed, `message` is its ts; `token` is what a confirm button carries.
     """
@@ -62,11 +63,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def actor(self) -> str:
         return actor(self.user, self.name)
-
-
-def actor(user: str, name: str = "") -> str:
-    """As commands and audits name a person: "slack:U0123 (ada)"."""
-    return f"slack:{user} ({name})" if name else f"slack:{user}"
 
 
 def of_slash(payload: Mapping[str, Any]) -> Request | None:
@@ -179,8 +175,7 @@ def _of(value: Any, field: str) -> Any:
 
 
 def _name(value: Any) -> str:
-    """None, and so "", where a text could be taken for more than a name."""
-    return value if _is(value, _NAME) else ""
+    return value if isinstance(value, str) and len(value) <= 200 else ""
 
 
 def _url(payload: Mapping[str, Any]) -> str:
