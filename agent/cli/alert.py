@@ -42,7 +42,6 @@ def main(arguments: argparse.Namespace) -> int:
 
     asked = time.time()
     directory = _ask(state_dirs(arguments))
-    _say("taken up by the daemon", asked, time.time())
     account = _follow(directory, asked)
     reached = bool(account.opened and account.delivered and account.resolved and account.delivered_resolved)
     if not reached:
@@ -84,6 +83,7 @@ def _follow(directory: Path, asked: float) -> Account:
     from agent.daemon.alert_test import Account  # noqa: PLC0415
 
     stations = {
+        "requested": "taken up by the daemon",
         "opened": "incident opened",
         "delivered": "told {where}",
         "resolved": "incident resolved",

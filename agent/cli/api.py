@@ -65,7 +65,7 @@ class Api:
             raise TocsinError(f"the collector at {self._url} says {error.code}: {_message(error)}") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
-            raise UnavailableError(f"no collector answers at {self._url}: {reason}") from error
+            raise UnavailableError(f"no collector answers at {self._url}: {reason}; name it with --url") from error
         if not isinstance(answer, dict):
             raise UnavailableError(f"what answers at {self._url} is no collector")
         return answer

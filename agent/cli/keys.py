@@ -59,6 +59,7 @@ def _new(arguments: argparse.Namespace) -> None:
     print(f"private key  {file}")
     print("             for the collector alone, in its agent.toml:")
     print(f'             [commands]\n             signing_key = {{ file = "{file}" }}')
+    print(f'             or, where systemd hands it over:  signing_key = {{ credential = "{file.name}" }}')
     print(f"public key   {signer.public}")
     print(f"             on every host that shall obey it:  tocsin keys trust {signer.public}")
 

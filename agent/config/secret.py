@@ -60,7 +60,7 @@ class Secret:
         if not directory:
             raise ValueError(
                 f"missing secret: credential {self.name}: $CREDENTIALS_DIRECTORY is not set "
-                "(systemd sets it with LoadCredential=)"
+                '(systemd sets it with LoadCredential=; without systemd: { file = "/path" })'
             )
         if "/" in self.name or self.name in (".", ".."):
             raise ValueError(f"credential {self.name!r}: expected a plain name")

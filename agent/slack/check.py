@@ -104,7 +104,8 @@ def _channel(name: str, bot: _Caller, known: dict[str, str], scopes: frozenset[s
         channel = bot("conversations.info", channel=number)[0]["channel"]
     except Refused as refusal:
         state = "note" if str(refusal) == "missing_scope" else "fault"
-        return Finding(state, f"channel {name}: {refusal}", "a private channel: /invite the bot there")
+        hint = "a private channel: /invite the bot there" if str(refusal) == "channel_not_found" else ""
+        return Finding(state, f"channel {name}: {refusal}", hint)
     return _membership(f"channel {name}: {number}", channel, scopes)
 
 

@@ -149,6 +149,8 @@ def test_the_commands_see_it(up: Up) -> None:
     assert test.returncode == EXIT_OK, test.stdout + test.stderr
     for station in ("taken up", "incident opened", "on the terminal", "incident resolved", "committed by"):
         assert station in test.stdout
+    times = [float(line.split()[0]) for line in test.stdout.splitlines()]
+    assert times == sorted(times)
     assert "[RESOLVED: test-alert" in up.log
     listed = up.run("incidents", "--all", "--url", up.url)
     assert "test-alert" in listed.stdout

@@ -66,7 +66,7 @@ BROKEN = {
             "agent.toml:3: slack.signing_secret: missing secret: /nowhere/secret: No such file or directory",
             (
                 "agent.toml:4: slack.app_token: missing secret: credential app: $CREDENTIALS_DIRECTORY is not set "
-                "(systemd sets it with LoadCredential=)"
+                '(systemd sets it with LoadCredential=; without systemd: { file = "/path" })'
             ),
         ],
     ),

@@ -154,9 +154,11 @@ def test_an_unknown_probe(config: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_incidents_without_a_collector(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit 69, and the address that was tried."""
+    """Exit 69, the address that was tried, and how to name another."""
     assert main(["incidents", "-c", str(config)]) == EXIT_UNAVAILABLE
-    assert "no collector answers at http://127.0.0.1:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no collector answers at http://127.0.0.1:" in said
+    assert "--url" in said
 
 
 ASKING = (

@@ -37,6 +37,7 @@ def test_from_nothing_to_a_trusted_key(keys, tmp_path: Path) -> None:
     assert private.stat().st_mode & 0o777 == 0o600
     assert str(Signer.parse(private.read_text()).public) == public
     assert private.read_text().split()[1] not in said
+    assert '{ credential = "private" }' in said
     assert keys("new", "ops-1", "--file", f"{tmp_path}/private") == (1, f"tocsin: {private}: File exists\n")
     assert keys("trust", public)[0] == 0
     trusted = tmp_path / "trusted"

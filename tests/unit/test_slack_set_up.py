@@ -18,7 +18,7 @@ from agent.config.secret import Secret
 from agent.config.units import Duration
 from agent.slack.check import Finding, findings
 from agent.slack.manifest import BOT_SCOPES, as_yaml, manifest
-from tests.fakes.slack import html
+from tests.fakes.slack import html, refused
 from tests.fakes.slack_app import FakeApp
 
 
@@ -119,6 +119,15 @@ async def test_each_thing_that_is_missing_is_named_with_what_to_do(
     [wrong] = await looked(configured(slack))
     assert (wrong.state, wrong.text) == ("fault", "bot token: invalid_auth")
     assert [finding.state for finding in await looked(SlackConfig())] == ["fault"]
+
+
+async def test_a_hint_belongs_to_what_slack_said_of_the_channel(slack: FakeApp) -> None:
+    """An invitation helps where the bot cannot see the channel, and against nothing else."""
+    slack.add_channel("#hidden")
+    for word, invites in (("channel_not_found", True), ("ratelimited", False), ("missing_scope", False)):
+        slack.fail(refused(word, "conversations.info"))
+        [finding] = [finding for finding in await looked(configured(slack)) if "#alerts" in finding.text]
+        assert (word in finding.text, "/invite" in finding.hint) == (True, invites)
 
 
 async def test_a_slack_that_does_not_answer_is_a_finding(slack: FakeApp) -> None:
